@@ -1,0 +1,56 @@
+import js from '@eslint/js'
+import tseslint from 'typescript-eslint'
+
+/** The outside world, which core/ must not know: it is numbers in, values out. */
+const EDGES = ['node:*', 'axios', 'prom-client', 'pino', 'yargs', 'yargs/*', 'yaml']
+
+/** Who may import whom: main -> commands -> { io, testbed, core }, testbed -> { core, io }, io -> core, core -> core. */
+const layer = (files, forbidden, extra = {}) => ({
+  files,
+  rules: {
+    'no-restricted-imports': ['error', { patterns: [{ group: forbidden, message: 'This layer may not import that one.' }] }],
+    ...extra,
+  },
+})
+
+export default tseslint.config(
+  { ignores: ['dist/', 'node_modules/'] },
+  js.configs.recommended,
+  ...tseslint.configs.strictTypeChecked,
+  ...tseslint.configs.stylisticTypeChecked,
+  {
+    languageOptions: { parserOptions: { projectService: { allowDefaultProject: ['eslint.config.js'] } } },
+    rules: {
+      '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }],
+      '@typescript-eslint/switch-exhaustiveness-check': 'error',
+      '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
+      '@typescript-eslint/prefer-nullish-coalescing': 'error',
+      // Istio and Prometheus documents are read by key; noPropertyAccessFromIndexSignature wants the brackets.
+      '@typescript-eslint/dot-notation': 'off',
+    },
+  },
+  layer(['src/core/**'], [...EDGES, '**/io/*', '**/commands/*', '**/testbed/*', '**/main.js'], {
+    'no-restricted-globals': ['error', 'setTimeout', 'setInterval', 'setImmediate', 'fetch', 'console', 'process', 'performance'],
+    'no-restricted-properties': [
+      'error',
+      { object: 'Date', property: 'now' },
+      { object: 'Math', property: 'random' },
+    ],
+  }),
+  layer(['src/io/**'], ['**/commands/*', '**/testbed/*', '**/main.js']),
+  layer(['src/testbed/**'], ['**/commands/*', '**/main.js']),
+  layer(['src/commands/**'], ['**/main.js']),
+  {
+    files: ['src/**'],
+    ignores: ['src/main.ts', 'src/core/**'],
+    rules: { 'no-restricted-globals': ['error', { name: 'process', message: 'Only main.ts touches process.' }, 'console'] },
+  },
+  {
+    files: ['test/**', 'bench/**'],
+    rules: {
+      '@typescript-eslint/no-floating-promises': ['error', { allowForKnownSafeCalls: [{ from: 'package', package: 'node:test', name: ['test', 'describe', 'it'] }] }],
+      '@typescript-eslint/no-non-null-assertion': 'off',
+    },
+  },
+  { files: ['eslint.config.js'], ...tseslint.configs.disableTypeChecked },
+)
