@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 
 import { commands } from './commands/all.js'
 import { parseCommandLine } from './commands/command-line.js'
@@ -13,7 +14,9 @@ import type { Runtime } from './io/runtime.js'
 /** A stop that takes longer than this is a hang: say so and leave. */
 const STOP_DEADLINE_MS = 5_000
 
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  version: string
+}
 
 /** The first SIGTERM or SIGINT asks to stop; a second one kills, since `once` leaves it to its default. */
 function stopSignal(): AbortSignal {
@@ -42,11 +45,28 @@ async function main(): Promise<number> {
     // A command whose stdout is data logs to stderr.
     fileDescriptor: parsed.job.logTo === 'stderr' ? 2 : 1,
   })
-  const runtime: Runtime = { clock: systemClock, http: createHttp(), logger, stdout: streamOutput(process.stdout), signal }
+  const runtime: Runtime = {
+    clock: systemClock,
+    http: createHttp(),
+    logger,
+    stdout: streamOutput(process.stdout),
+    signal,
+    program: {
+      version,
+      nodeVersion: process.version,
+      nodePath: process.execPath,
+      scriptPath: fileURLToPath(import.meta.url),
+      environment: process.env,
+      isRoot: process.getuid?.() === 0,
+    },
+  }
   try {
     return await parsed.job.run(runtime)
   } catch (error) {
-    if (!(error instanceof UsageError || error instanceof StartError)) logger.fatal({ err: error }, 'a bug ended the program')
+    // Nobody reads our results any more, as in `meshfever replay ... | head`: that is no failure.
+    if ((error as NodeJS.ErrnoException).code === 'EPIPE') return 0
+    if (!(error instanceof UsageError || error instanceof StartError))
+      logger.fatal({ err: error }, 'a bug ended the program')
     throw error
   } finally {
     flush()

@@ -1,4 +1,8 @@
 import type { Command } from './command.js'
+import { incidentCommand } from './incident.js'
+import { monitorCommand } from './monitor.js'
+import { recordCommand } from './record.js'
+import { replayCommand } from './replay.js'
 
 /** Every sub-command, in the order in which --help lists them. */
-export const commands: readonly Command[] = []
+export const commands: readonly Command[] = [monitorCommand, incidentCommand, recordCommand, replayCommand]

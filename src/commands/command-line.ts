@@ -55,7 +55,9 @@ export function parseCommandLine({ args, environment, commands, version }: Comma
           })
         }
         for (const name of command.positionals) sub.positional(name, { type: 'string' })
-        return sub.usage(`meshfever ${[command.name, ...command.positionals.map((name) => `<${name}>`)].join(' ')}\n\n${command.describe}`)
+        return sub.usage(
+          `meshfever ${[command.name, ...command.positionals.map((name) => `<${name}>`)].join(' ')}\n\n${command.describe}`,
+        )
       },
       (argv: Readonly<Record<string, unknown>>) => {
         job = command.prepare(

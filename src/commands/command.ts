@@ -1,7 +1,7 @@
 import type { Runtime } from '../io/runtime.js'
 import { type Flags, type Given, readFlags, type Values } from './flags.js'
 
-export type LogFormat = 'json' | 'table'
+import type { LogFormat } from '../io/log.js'
 
 /** What a command is, to `main.ts`. `prepare` turns flags into a validated job; nothing is served or sent before it returns. */
 export interface Command {

@@ -60,7 +60,8 @@ export function toggle(describe: string): Flag<boolean> {
     toggle: true,
     read: (texts, name) => {
       const text = single(texts, name) ?? 'false'
-      if (text !== 'true' && text !== 'false') throw new UsageError(`${name} must be true or false, got ${JSON.stringify(text)}`)
+      if (text !== 'true' && text !== 'false')
+        throw new UsageError(`${name} must be true or false, got ${JSON.stringify(text)}`)
       return text === 'true'
     },
   }
@@ -129,7 +130,8 @@ export const intervalSeconds: Parse<number> = numberFrom(0.1, 86_400)
 export function oneOf<const T extends string>(...allowed: readonly T[]): Parse<T> {
   return (text, name) => {
     const found = allowed.find((value) => value === text)
-    if (found === undefined) throw new UsageError(`${name} must be one of ${allowed.join(', ')}, got ${JSON.stringify(text)}`)
+    if (found === undefined)
+      throw new UsageError(`${name} must be one of ${allowed.join(', ')}, got ${JSON.stringify(text)}`)
     return found
   }
 }
@@ -183,4 +185,13 @@ export const httpUrl: Parse<string> = (text, name) => {
     throw new UsageError(`${expected}, got ${JSON.stringify(text)}`)
   }
   return url.href.replace(/\/+$/, '')
+}
+
+/** A quantile, strictly between 0 and 1. */
+export const quantile: Parse<number> = (text, name) => {
+  const value = decimal(text)
+  if (!(value > 0 && value < 1)) {
+    throw new UsageError(`${name} must be a quantile between 0 and 1 such as 0.5, got ${JSON.stringify(text)}`)
+  }
+  return value
 }

@@ -47,10 +47,17 @@ export async function listen(options: {
   )
   const address = await bind(server, options)
   const host = address.family === 'IPv6' ? `[${address.address}]` : address.address
-  return { url: `http://${host}:${address.port}`, port: address.port, close: (graceMs = 1_000) => close(server, graceMs) }
+  return {
+    url: `http://${host}:${address.port}`,
+    port: address.port,
+    close: (graceMs = 1_000) => close(server, graceMs),
+  }
 }
 
-function answerTo(request: IncomingMessage, routes: ReadonlyMap<string, (request: IncomingMessage) => Response>): Response {
+function answerTo(
+  request: IncomingMessage,
+  routes: ReadonlyMap<string, (request: IncomingMessage) => Response>,
+): Response {
   if (request.method !== 'GET' && request.method !== 'HEAD') return text(405, 'method not allowed\n')
   const path = (request.url ?? '').split('?', 1)[0] ?? ''
   const route = routes.get(path)

@@ -1,18 +1,100 @@
 import pino, { type Logger } from 'pino'
 
-import type { LogFormat } from '../commands/command.js'
+import { isObject } from '../core/series.js'
+
+export type LogFormat = 'json' | 'table'
+
+/** Messages that the table knows how to show, and that people search for. */
+export const EVALUATED = 'evaluated'
+export const NO_INCIDENT = 'No incident detected'
+export const INCIDENT = 'Incident detected! Severity: Sev '
+export const TRANSITION = 'incident transition'
+
+/** What a stalled log reader may make us hold back before lines are dropped. */
+const MAX_BUFFERED_BYTES = 2 * 2 ** 20
+
+const HEADER_EVERY_ROWS = 30
 
 export interface Log {
   readonly logger: Logger
+  /** Writes what is still buffered. */
   readonly flush: () => void
 }
 
-export function createLogger({ fileDescriptor }: { readonly format: LogFormat; readonly fileDescriptor: number }): Log {
-  const destination = pino.destination({ dest: fileDescriptor, sync: false, maxLength: 2 ** 21 })
+/** The process's logger: JSON lines, or the same events as a table for people. */
+export function createLogger({
+  format,
+  fileDescriptor,
+}: {
+  readonly format: LogFormat
+  readonly fileDescriptor: number
+}): Log {
+  const destination = pino.destination({ dest: fileDescriptor, sync: false, maxLength: MAX_BUFFERED_BYTES })
+  const stream = format === 'json' ? destination : tableStream((text) => destination.write(text))
   return {
-    logger: pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination),
+    logger: pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, stream),
     flush: () => {
       destination.flushSync()
     },
   }
+}
+
+/** A destination for pino that turns its JSON lines into aligned rows. */
+export function tableStream(write: (text: string) => void): { write(line: string): void } {
+  const table = createTable()
+  return {
+    write: (line) => {
+      const event: unknown = JSON.parse(line)
+      if (isObject(event)) write(table(event))
+    },
+  }
+}
+
+function createTable(): (event: Readonly<Record<string, unknown>>) => string {
+  let rows = 0
+  return (event) => {
+    const time = String(event['time']).replace('T', ' ').slice(0, 19)
+    const message = String(event['msg'])
+    if (message === EVALUATED) {
+      const header = rows++ % HEADER_EVERY_ROWS === 0 ? `${row('Timestamp', 'Anomalies', 'MAE', 'MAPE')}\n` : ''
+      return `${header}${evaluatedRow(time, event)}\n`
+    }
+    if (message === NO_INCIDENT || message.startsWith(INCIDENT)) return `${time}  ${incidentRow(event)}  ${message}\n`
+    rows = 0 // other lines tear the table apart, so the next row gets a header
+    const { level, time: _time, msg: _msg, ...rest } = event
+    return `${time}  ${levelName(level)}${message}${details(rest)}\n`
+  }
+}
+
+function row(time: string, anomalies: string, mae: string, mape: string): string {
+  return `${time.padEnd(19)}  ${anomalies.padStart(9)}  ${mae.padStart(10)}  ${mape.padStart(8)}`
+}
+
+function evaluatedRow(time: string, { verdict, anomalyCount, quantiles }: Readonly<Record<string, unknown>>): string {
+  const judged = typeof anomalyCount === 'number'
+  const first: unknown = Array.isArray(quantiles) ? quantiles[0] : undefined
+  const { maeMs, mape } = judged && isObject(first) ? (first as { maeMs?: unknown; mape?: unknown }) : {}
+  const number = (value: unknown, digits: number): string => (typeof value === 'number' ? value.toFixed(digits) : '-')
+  const cells = row(time, judged ? String(anomalyCount) : '-', number(maeMs, 2), number(mape, 3))
+  return judged ? cells : `${cells}  ${String(verdict)}`
+}
+
+function incidentRow({ temperature, accumulators, unknown }: Readonly<Record<string, unknown>>): string {
+  const silent = isObject(unknown) ? unknown : {}
+  const pairs = Object.entries(isObject(accumulators) ? accumulators : {}).map(([pair, level]) => {
+    const reason = silent[pair]
+    return `${pair} ${String(level).padStart(2)}${reason === undefined ? '' : ` (${String(reason)})`}`
+  })
+  return `temperature ${String(temperature).padStart(3)}  ${pairs.join('  ')}`
+}
+
+function levelName(level: unknown): string {
+  return typeof level !== 'number' || level < 40 ? '' : level < 50 ? 'warning: ' : 'error: '
+}
+
+function details(fields: Readonly<Record<string, unknown>>): string {
+  const shown = Object.entries(fields)
+    .filter(([, value]) => value !== null && value !== '')
+    .map(([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`)
+  return shown.length === 0 ? '' : `: ${shown.join(', ')}`
 }

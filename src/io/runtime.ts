@@ -16,6 +16,18 @@ export interface Runtime {
   readonly stdout: Output
   /** Aborts when the process is asked to stop. */
   readonly signal: AbortSignal
+  readonly program: Program
+}
+
+/** The running program itself: what it says of its build, and what it needs to start another of its kind. */
+export interface Program {
+  readonly version: string
+  readonly nodeVersion: string
+  /** Node and our own main.js, so that `[nodePath, scriptPath, ...args]` is another meshfever. */
+  readonly nodePath: string
+  readonly scriptPath: string
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly isRoot: boolean
 }
 
 export interface Output {

@@ -1,0 +1,154 @@
+import type { Pair } from './pair.js'
+import { POLL_OUTCOMES } from './reading.js'
+import { VERDICTS } from './score.js'
+
+/** A metric as the outside sees it. Dashboards, rules and manifests are held against these by a test. */
+export interface Metric {
+  readonly name: string
+  readonly type: 'gauge' | 'counter' | 'histogram'
+  readonly help: string
+  readonly labels: readonly string[]
+  /** For a label whose every value is known beforehand. */
+  readonly values?: readonly string[]
+}
+
+const PAIR = ['source', 'destination'] as const
+const SCORED = [...PAIR, 'quantile'] as const
+
+const MAE_HELP = 'Absolute error |y - yhat| of the last sample in milliseconds (scikit-learn: mean_absolute_error)'
+const MAPE_HELP =
+  'Absolute percentage error |y - yhat| / |y| of the last sample, a ratio (scikit-learn: mean_absolute_percentage_error); absent when y is 0'
+
+/** The monitor's, with labels. */
+export const MONITOR_GAUGES = {
+  anomalyCount: {
+    name: 'lab7_anomaly_count',
+    type: 'gauge',
+    help: 'How many of the scored quantiles were anomalous in the last poll',
+    labels: PAIR,
+  },
+  mae: { name: 'lab7_mae', type: 'gauge', help: MAE_HELP, labels: SCORED },
+  mape: { name: 'lab7_mape', type: 'gauge', help: MAPE_HELP, labels: SCORED },
+  y: { name: 'lab7_y', type: 'gauge', help: 'Measured latency in milliseconds', labels: SCORED },
+  yMin: { name: 'lab7_y_min', type: 'gauge', help: 'Lower edge of the expected band in milliseconds', labels: SCORED },
+  yMax: { name: 'lab7_y_max', type: 'gauge', help: 'Upper edge of the expected band in milliseconds', labels: SCORED },
+  yhat: { name: 'lab7_yhat', type: 'gauge', help: 'Expected latency in milliseconds', labels: SCORED },
+  verdict: {
+    name: 'lab7_verdict',
+    type: 'gauge',
+    help: 'Verdict of the last poll: 1 for the one that holds, 0 for the others',
+    labels: [...PAIR, 'verdict'],
+    values: VERDICTS,
+  },
+  requestsPerSecond: {
+    name: 'lab7_requests_per_second',
+    type: 'gauge',
+    help: 'Requests per second of the pair in the query window',
+    labels: PAIR,
+  },
+  sampleTimestamp: {
+    name: 'lab7_sample_timestamp_seconds',
+    type: 'gauge',
+    help: 'When the last sample was evaluated by Prometheus, unix seconds',
+    labels: PAIR,
+  },
+} as const satisfies Readonly<Record<string, Metric>>
+
+export const MONITOR_COUNTERS = {
+  anomalies: {
+    name: 'lab7_anomalies_total',
+    type: 'counter',
+    help: 'Anomalies found since the start, one per anomalous quantile and poll',
+    labels: PAIR,
+  },
+} as const satisfies Readonly<Record<string, Metric>>
+
+/** The incident daemon's. */
+export const INCIDENT_GAUGES = {
+  temperature: {
+    name: 'lab7_incident_temperature',
+    type: 'gauge',
+    help: 'Sum of the accumulators of all pairs',
+    labels: [],
+  },
+  accumulator: {
+    name: 'lab7_incident_accumulator',
+    type: 'gauge',
+    help: 'Heat of a pair: rises by its anomaly count, falls on ok polls, stays in silence',
+    labels: PAIR,
+  },
+  severity: {
+    name: 'lab7_incident_severity',
+    type: 'gauge',
+    help: 'Severity of the open incident: 1 several pairs hot, 2 one pair, 0 no incident',
+    labels: [],
+  },
+  sev1: { name: 'lab7_incident_sev1', type: 'gauge', help: '1 while a Sev 1 incident is open, else 0', labels: [] },
+  sev2: { name: 'lab7_incident_sev2', type: 'gauge', help: '1 while a Sev 2 incident is open, else 0', labels: [] },
+  started: {
+    name: 'lab7_incident_started_timestamp_seconds',
+    type: 'gauge',
+    help: 'When the open incident began, unix seconds; absent without one',
+    labels: [],
+  },
+} as const satisfies Readonly<Record<string, Metric>>
+
+export const INCIDENT_COUNTERS = {
+  incidents: {
+    name: 'lab7_incidents_total',
+    type: 'counter',
+    help: 'Incidents that reached a severity since the start of the process; one that escalates counts under both',
+    labels: ['severity'],
+    values: ['1', '2'],
+  },
+} as const satisfies Readonly<Record<string, Metric>>
+
+/** Of both daemons, about themselves. */
+export const SELF_METRICS = {
+  buildInfo: {
+    name: 'meshfever_build_info',
+    type: 'gauge',
+    help: 'Always 1; the labels say what runs',
+    labels: ['version', 'node_version', 'command'],
+  },
+  polls: {
+    name: 'meshfever_polls_total',
+    type: 'counter',
+    help: 'Polls of Prometheus by what they came to',
+    labels: ['outcome'],
+    values: POLL_OUTCOMES,
+  },
+  pollDuration: {
+    name: 'meshfever_poll_duration_seconds',
+    type: 'histogram',
+    help: 'Duration of a poll, from the request until its result was published',
+    labels: [],
+  },
+  pollsSkipped: {
+    name: 'meshfever_polls_skipped_total',
+    type: 'counter',
+    help: 'Polls that were left out because an earlier one still ran in their slot',
+    labels: [],
+  },
+  lastSuccess: {
+    name: 'meshfever_last_success_timestamp_seconds',
+    type: 'gauge',
+    help: 'When a poll was last answered with something that could be used, unix seconds',
+    labels: [],
+  },
+} as const satisfies Readonly<Record<string, Metric>>
+
+/** The lab's gauges carry the pair in their name: lab7_A_to_B_anomaly_count. What a name cannot hold becomes `_`. */
+export const PAIR_METRICS = {
+  anomalyCount: { suffix: 'anomaly_count', help: MONITOR_GAUGES.anomalyCount.help },
+  mae: { suffix: 'mae', help: MAE_HELP },
+  mape: { suffix: 'mape', help: MAPE_HELP },
+  y: { suffix: 'y', help: MONITOR_GAUGES.y.help },
+  yMin: { suffix: 'y_min', help: MONITOR_GAUGES.yMin.help },
+  yMax: { suffix: 'y_max', help: MONITOR_GAUGES.yMax.help },
+  yhat: { suffix: 'yhat', help: MONITOR_GAUGES.yhat.help },
+} as const
+
+export function pairMetricName({ source, destination }: Pair, suffix: string): string {
+  return `lab7_${source}_to_${destination}_${suffix}`.replace(/[^a-zA-Z0-9_]/g, '_')
+}

@@ -1,0 +1,89 @@
+import { parser } from '@prometheus-io/lezer-promql'
+
+import { UsageError } from './errors.js'
+import type { Pair } from './pair.js'
+
+/** The label that says what a series of a joined answer holds; latency carries none. */
+export const SERIES_LABEL = 'series'
+export const REQUESTS_PER_SECOND = 'requests_per_second'
+export const SAMPLE_TIMESTAMP_SECONDS = 'sample_timestamp_seconds'
+export const QUANTILE_LABEL = 'quantile'
+
+/** A double-quoted PromQL string: whatever the text holds, it stays one string. */
+export function promqlString(text: string): string {
+  return `"${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')}"`
+}
+
+/** A PromQL regular expression that matches exactly the given texts (RE2 syntax, anchored by Prometheus itself). */
+export function promqlOneOf(texts: readonly string[]): string {
+  return promqlString(texts.map((text) => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')).join('|'))
+}
+
+export interface PairQuery {
+  readonly pair: Pair
+  readonly sourceLabel: string
+  readonly destinationLabel: string
+  /** Which of Istio's two measurements: the caller's side, where injected faults and the network show, or the callee's. */
+  readonly reporter: 'source' | 'destination'
+  /** A Prometheus duration, the rate window. */
+  readonly window: string
+  readonly quantiles: readonly number[]
+}
+
+/**
+ * Latency quantiles and request rate of one pair, in one query so that they belong to the same moment. Each quantile is a
+ * series labelled `quantile`, the rate one labelled series="requests_per_second".
+ */
+export function latencyAndTraffic(query: PairQuery): string {
+  const { window, quantiles } = query
+  const selector = pairSelector(query)
+  return [
+    ...quantiles.map((quantile) =>
+      labelled(
+        `histogram_quantile(${quantile}, sum by (le) (rate(istio_request_duration_milliseconds_bucket${selector}[${window}])))`,
+        QUANTILE_LABEL,
+        String(quantile),
+      ),
+    ),
+    labelled(
+      `sum(rate(istio_request_duration_milliseconds_count${selector}[${window}]))`,
+      SERIES_LABEL,
+      REQUESTS_PER_SECOND,
+    ),
+  ].join('\nor ')
+}
+
+/**
+ * The same, and the newest underlying sample's own time: an answer carries the time of the evaluation, so only this tells
+ * a fresh value from one that Prometheus still serves after its sidecar died.
+ */
+export function latencyTrafficAndAge(query: PairQuery): string {
+  const age = `max(timestamp(istio_request_duration_milliseconds_count${pairSelector(query)}))`
+  return `${latencyAndTraffic(query)}\nor ${labelled(age, SERIES_LABEL, SAMPLE_TIMESTAMP_SECONDS)}`
+}
+
+function pairSelector({ pair, sourceLabel, destinationLabel, reporter }: PairQuery): string {
+  return `{reporter="${reporter}",${sourceLabel}=${promqlString(pair.source)},${destinationLabel}=${promqlString(pair.destination)}}`
+}
+
+function labelled(expression: string, label: string, value: string): string {
+  return `label_replace(${expression}, "${label}", "${value}", "", "")`
+}
+
+/** @throws {UsageError} naming `what` and the place when the text is not PromQL */
+export function checkPromql(query: string, what: string): void {
+  if (query.length > 1_000_000)
+    throw new UsageError(`${what} must be shorter than 1,000,000 characters, got ${query.length}`)
+  let errorAt: number | undefined
+  parser.parse(query).iterate({
+    enter: (node) => {
+      if (node.type.isError) errorAt ??= node.from
+    },
+  })
+  if (errorAt !== undefined || query.trim() === '') {
+    const near = query.slice(errorAt ?? 0, (errorAt ?? 0) + 30)
+    throw new UsageError(
+      `${what} must be a PromQL expression, got one that does not parse at character ${(errorAt ?? 0) + 1}, near ${JSON.stringify(near)}`,
+    )
+  }
+}

@@ -1,0 +1,78 @@
+import { createHash } from 'node:crypto'
+import { renameSync, writeFileSync } from 'node:fs'
+
+import { StartError } from '../core/errors.js'
+import type { Pair } from '../core/pair.js'
+import { readRecording, type Recording } from '../core/recording.js'
+import { ShapeError } from '../core/series.js'
+import { queryRange } from './prometheus.js'
+import type { Runtime } from './runtime.js'
+
+export interface RecordRequest {
+  readonly pair: Pair
+  readonly prometheusUrl: string
+  readonly query: string
+  readonly startSeconds: number
+  readonly endSeconds: number
+  readonly stepSeconds: number
+}
+
+/** Prometheus refuses a range query with more points than this per series. */
+export const MAX_POINTS = 11_000
+
+const DEADLINE_MS = 60_000
+
+/**
+ * Saves a range of a pair's history: Prometheus's answer byte for byte, with one more top-level key that says what it is.
+ *
+ * @throws {StartError} when Prometheus does not answer, or has nothing to save
+ */
+export async function saveRecording(runtime: Runtime, request: RecordRequest, path: string): Promise<Recording> {
+  const { prometheusUrl, query, startSeconds, endSeconds, stepSeconds, pair } = request
+  const answer = await queryRange(runtime, {
+    prometheusUrl,
+    query,
+    startSeconds,
+    endSeconds,
+    stepSeconds,
+    deadlineMs: DEADLINE_MS,
+  })
+  if (answer.kind === 'failure') throw new StartError(`nothing recorded from ${prometheusUrl}: ${answer.detail}`)
+  let recording: Recording
+  try {
+    recording = readRecording(answer.data)
+  } catch (error) {
+    if (!(error instanceof ShapeError)) throw error
+    throw new StartError(
+      `nothing recorded: Prometheus has no latency from ${pair.source} to ${pair.destination} in this range`,
+      { cause: error },
+    )
+  }
+  const about = {
+    pair,
+    query,
+    step_seconds: stepSeconds,
+    range_seconds: [startSeconds, endSeconds],
+    recorded_at: new Date(runtime.clock.nowMs()).toISOString(),
+    sha256: createHash('sha256').update(valuesOf(answer.text)).digest('hex'),
+  }
+  const end = answer.text.lastIndexOf('}')
+  writeAtomically(path, `${answer.text.slice(0, end)},"meshfever":${JSON.stringify(about)}}\n`)
+  return recording
+}
+
+/** The `result` array, as it stands in the file. */
+function valuesOf(answer: string): string {
+  return answer.slice(answer.indexOf('['), answer.lastIndexOf(']') + 1)
+}
+
+/** Beside the target first, then renamed: whoever reads the path sees the old file or the whole new one. */
+function writeAtomically(path: string, content: string): void {
+  const temporary = `${path}.partial`
+  try {
+    writeFileSync(temporary, content)
+    renameSync(temporary, path)
+  } catch (error) {
+    throw new StartError(`cannot write ${path}: ${(error as Error).message}`, { cause: error })
+  }
+}

@@ -1,0 +1,114 @@
+import { Registry } from 'prom-client'
+
+import type { PollOutcome } from '../core/reading.js'
+import { runDaemon } from './daemon.js'
+import { createExposition, createSelfGauges } from './gauges.js'
+import { listen, text } from './http-server.js'
+import type { Runtime } from './runtime.js'
+
+export interface ServeOptions {
+  readonly command: string
+  readonly listenAddress: string
+  /** 0 lets the system choose; the log says which. */
+  readonly port: number
+  readonly pollIntervalMs: number
+}
+
+/** What a poll came to. `answered`: Prometheus gave something that could be read, if only that there is nothing. */
+export interface PollResult {
+  readonly outcome: PollOutcome
+  readonly detail: string
+}
+
+export interface Poller {
+  /** One poll; sets the gauges. Expected trouble is an outcome, what is thrown is a bug. */
+  readonly poll: () => Promise<PollResult>
+}
+
+const SUMMARY_EVERY_MS = 60_000
+
+/** Outcomes that say something of the pair, as against those that say something of Prometheus or the way to it. */
+const ANSWERED: ReadonlySet<PollOutcome> = new Set(['ok', 'warnings', 'empty', 'nonfinite', 'out_of_domain', 'stale'])
+
+/** How long a poll may take: less than its slot, so that polls never overlap. */
+export function pollDeadlineMs(pollIntervalMs: number): number {
+  return Math.min(10_000, 0.8 * pollIntervalMs)
+}
+
+/**
+ * Serves /metrics, /healthz and /readyz while it polls, until the runtime's signal aborts.
+ *
+ * @returns the exit code
+ * @throws {StartError} when the port cannot be listened on
+ */
+export async function serveDaemon(
+  runtime: Runtime,
+  options: ServeOptions,
+  createPoller: (registry: Registry) => Poller,
+): Promise<number> {
+  const { clock, signal, logger, program } = runtime
+  const registry = new Registry()
+  const self = createSelfGauges(registry, { ...program, command: options.command })
+  const poller = createPoller(registry)
+  const exposition = await createExposition(registry)
+  const trouble = createTroubleLog(runtime)
+  let ready = false
+  const server = await listen({
+    address: options.listenAddress,
+    port: options.port,
+    routes: {
+      '/metrics': () => ({ status: 200, contentType: exposition.contentType, body: exposition.read() }),
+      '/healthz': () => text(200, 'ok\n'),
+      '/readyz': () => (ready && !signal.aborted ? text(200, 'ready\n') : text(503, 'no poll was answered yet\n')),
+    },
+  })
+  logger.info({ command: options.command, url: server.url, version: program.version }, 'listening')
+  try {
+    await runDaemon({
+      intervalMs: options.pollIntervalMs,
+      clock,
+      signal,
+      onSkipped: (polls) => {
+        self.skipped(polls)
+      },
+      tick: async () => {
+        const startMs = clock.monotonicMs()
+        const result = await poller.poll()
+        if (signal.aborted) return
+        trouble.note(result)
+        ready ||= ANSWERED.has(result.outcome)
+        if (result.outcome === 'ok' || result.outcome === 'warnings') self.succeeded(clock.nowMs() / 1000)
+        self.polled(result.outcome, (clock.monotonicMs() - startMs) / 1000)
+        await exposition.render()
+      },
+    })
+  } finally {
+    await server.close()
+  }
+  logger.info({ command: options.command }, 'stopped')
+  return 0
+}
+
+/** A fault that repeats is logged when it begins, when it changes, once a minute meanwhile, and when it is over. */
+function createTroubleLog({ clock, logger }: Runtime): { note(result: PollResult): void } {
+  let current: PollOutcome = 'ok'
+  let polls = 0
+  let loggedMs = 0
+  return {
+    note: ({ outcome, detail }) => {
+      const nowMs = clock.monotonicMs()
+      const good = outcome === 'ok'
+      if (outcome !== current) {
+        if (good) logger.info({ outcome: current, polls }, 'polls succeed again')
+        else logger.warn({ outcome, detail }, 'polls fail')
+        current = outcome
+        polls = 0
+        loggedMs = nowMs
+      } else if (!good && nowMs - loggedMs >= SUMMARY_EVERY_MS) {
+        logger.warn({ outcome, detail, polls }, 'polls still fail')
+        loggedMs = nowMs
+      }
+      polls++
+    },
+  }
+}
