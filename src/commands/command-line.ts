@@ -67,8 +67,8 @@ export function parseCommandLine({ args, environment, commands, version }: Comma
       },
     )
   }
-  parser.parse(args.map(dashed), (error: Error | undefined, _argv: unknown, output: string) => {
-    if (error !== undefined && error !== null) throw error
+  void parser.parse(args.map(dashed), (error: Error | null | undefined, _argv: unknown, output: string) => {
+    if (error) throw error
     message = output
   })
   return job === undefined ? { kind: 'message', text: `${message}\n` } : { kind: 'job', job }

@@ -61,8 +61,7 @@ function createTable(): (event: Readonly<Record<string, unknown>>) => string {
     }
     if (message === NO_INCIDENT || message.startsWith(INCIDENT)) return `${time}  ${incidentRow(event)}  ${message}\n`
     rows = 0 // other lines tear the table apart, so the next row gets a header
-    const { level, time: _time, msg: _msg, ...rest } = event
-    return `${time}  ${levelName(level)}${message}${details(rest)}\n`
+    return `${time}  ${levelName(event['level'])}${message}${details(event)}\n`
   }
 }
 
@@ -83,7 +82,7 @@ function incidentRow({ temperature, accumulators, unknown }: Readonly<Record<str
   const silent = isObject(unknown) ? unknown : {}
   const pairs = Object.entries(isObject(accumulators) ? accumulators : {}).map(([pair, level]) => {
     const reason = silent[pair]
-    return `${pair} ${String(level).padStart(2)}${reason === undefined ? '' : ` (${String(reason)})`}`
+    return `${pair} ${String(level).padStart(2)}${typeof reason === 'string' ? ` (${reason})` : ''}`
   })
   return `temperature ${String(temperature).padStart(3)}  ${pairs.join('  ')}`
 }
@@ -94,7 +93,7 @@ function levelName(level: unknown): string {
 
 function details(fields: Readonly<Record<string, unknown>>): string {
   const shown = Object.entries(fields)
-    .filter(([, value]) => value !== null && value !== '')
+    .filter(([name, value]) => !['level', 'time', 'msg'].includes(name) && value !== null && value !== '')
     .map(([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`)
   return shown.length === 0 ? '' : `: ${shown.join(', ')}`
 }

@@ -87,9 +87,9 @@ async function ask(
   // Axios's own timeout does not bound a body that drips; this one bounds the whole exchange.
   const exchange = new AbortController()
   const timer = new AbortController()
-  let timedOut = false
+  const deadline = { passed: false }
   void clock.sleep(deadlineMs, timer.signal).then(() => {
-    timedOut = !timer.signal.aborted
+    deadline.passed = !timer.signal.aborted
     exchange.abort()
   })
   const stop = (): void => exchange.abort()
@@ -104,7 +104,7 @@ async function ask(
   try {
     return bodyOf(await send().catch((error: unknown) => (diedIdle(error) ? send() : Promise.reject(asError(error)))))
   } catch (error) {
-    if (timedOut) return failure('timeout', `no complete answer within ${deadlineMs / 1000} s`)
+    if (deadline.passed) return failure('timeout', `no complete answer within ${deadlineMs / 1000} s`)
     if (signal.aborted) return failure('conn', 'stopped while asking')
     return transportFailure(error)
   } finally {
@@ -169,7 +169,7 @@ function hostOf(location: unknown): string {
 function transportFailure(error: unknown): Extract<Answer<never>, { kind: 'failure' }> {
   const { code = '', message } = error as { readonly code?: string; readonly message: string }
   const detail = message.slice(0, 200)
-  if (/maxContentLength/.test(message)) return failure('too_large', detail)
+  if (message.includes('maxContentLength')) return failure('too_large', detail)
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return failure('dns', detail)
   if (/CERT|UNABLE_TO|ERR_TLS|EPROTO|ERR_SSL|SELF_SIGNED/.test(code)) return failure('tls', detail)
   if (code.startsWith('Z_')) return failure('bad_json', `the answer does not decompress: ${code}`)

@@ -10,7 +10,7 @@ export type FakeAnswer =
   | string
   | { readonly status: number; readonly body: string; readonly headers?: Readonly<Record<string, string>> }
   | { readonly code: string; readonly message?: string }
-  | 'never'
+  | { readonly never: true }
 
 export interface FakeRuntime extends Runtime {
   readonly clock: ManualClock
@@ -39,7 +39,7 @@ export function fakeRuntime(answers: readonly FakeAnswer[] | ((query: string) =>
       const query = queryOf(config)
       queries.push(query)
       const answer = typeof answers === 'function' ? answers(query) : (answers[queries.length - 1] ?? answers.at(-1))
-      return respond(config, answer ?? 'never')
+      return respond(config, answer ?? { never: true })
     },
   } as Parameters<typeof axios.create>[0])
   const logger = pino(
@@ -81,7 +81,7 @@ function queryOf(config: InternalAxiosRequestConfig): string {
 }
 
 function respond(config: InternalAxiosRequestConfig, answer: FakeAnswer): Promise<AxiosResponse<unknown>> {
-  if (answer === 'never') {
+  if (typeof answer === 'object' && 'never' in answer) {
     return new Promise((_, reject) => {
       const cut = (): void => reject(new AxiosError('canceled', 'ERR_CANCELED', config))
       if (config.signal?.aborted === true) cut()
