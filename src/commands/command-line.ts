@@ -39,7 +39,9 @@ export function parseCommandLine({ args, environment, commands, version }: Comma
       'parse-positional-numbers': false,
     })
     .fail((text: string, error: Error | undefined) => {
-      throw error ?? new UsageError(`${text.trim().replaceAll('\n', '; ')} (see meshfever --help)`)
+      // Some of yargs's own findings come as an error, a YError: they are the user's mistakes like all the others.
+      if (error !== undefined && error.name !== 'YError') throw error
+      throw new UsageError(`${text.trim().replaceAll('\n', '; ')} (see meshfever --help)`)
     })
   for (const command of commands) {
     parser.command(

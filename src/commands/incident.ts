@@ -96,23 +96,21 @@ const flags = {
 export function contractSentences(rules: IncidentRules, pollIntervalSeconds: number): readonly string[] {
   const contract = timingContract(rules)
   const span = (polls: number): string => `${polls} polls (${Number((polls * pollIntervalSeconds).toFixed(3))} s)`
+  const never = (sentence: string): string => `${sentence} never`
+  const { toSev2, toSev1, tolerated, onePairToClosed, allPairsToClosed } = contract
+  const several = rules.pairs.length > 1
   return [
-    contract.toSev2 === null
-      ? 'one anomalous pair alone never opens an incident'
-      : `Sev 2 ${span(contract.toSev2)} after the first anomaly on one pair`,
-    ...(rules.pairs.length < 2
-      ? []
-      : [
-          contract.toSev1 === null
-            ? 'two anomalous pairs never make a Sev 1'
-            : `Sev 1 ${span(contract.toSev1)} after the first anomaly on two pairs`,
-        ]),
-    contract.tolerated === null
-      ? 'an anomaly on one pair is tolerated however long'
-      : `an anomaly on one pair of up to ${span(contract.tolerated)} is tolerated as a transient`,
-    contract.onePairToClosed === null
-      ? 'an incident never closes by itself'
-      : `closed at most ${span(contract.onePairToClosed)} after one pair recovered, ${span(contract.allPairsToClosed ?? 0)} after all did`,
+    toSev2 === null ? never('Sev 2 by one pair alone:') : `Sev 2 after ${span(toSev2)} of anomalies on one pair`,
+    ...(several ? [toSev1 === null ? never('Sev 1:') : `Sev 1 after ${span(toSev1)} of anomalies on two pairs`] : []),
+    tolerated === null
+      ? 'tolerated as a transient: anomalies on one pair of any length'
+      : `tolerated as a transient: up to ${span(tolerated)} of anomalies on one pair`,
+    onePairToClosed === null
+      ? never('closed after recovery:')
+      : `closed within ${span(onePairToClosed)} of ${several ? "one hot pair's recovery" : 'recovery'}`,
+    ...(several && allPairsToClosed !== null
+      ? [`closed within ${span(allPairsToClosed)} of the recovery of all pairs`]
+      : []),
   ]
 }
 

@@ -70,6 +70,8 @@ function labelled(expression: string, label: string, value: string): string {
   return `label_replace(${expression}, "${label}", "${value}", "", "")`
 }
 
+const CLOSED_STRING = /^("(\\.|[^"\\])*"|'(\\.|[^'\\])*'|`[^`]*`)$/s
+
 /** @throws {UsageError} naming `what` and the place when the text is not PromQL */
 export function checkPromql(query: string, what: string): void {
   if (query.length > 1_000_000)
@@ -77,7 +79,9 @@ export function checkPromql(query: string, what: string): void {
   let errorAt: number | undefined
   parser.parse(query).iterate({
     enter: (node) => {
-      if (node.type.isError) errorAt ??= node.from
+      // The grammar lets a string end with the query: an editor's courtesy, which Prometheus does not have.
+      const torn = node.name === 'StringLiteral' && !CLOSED_STRING.test(query.slice(node.from, node.to))
+      if (node.type.isError || torn) errorAt ??= node.from
     },
   })
   if (errorAt !== undefined || query.trim() === '') {

@@ -19,7 +19,8 @@ export async function runDaemon({ intervalMs, clock, signal, tick, onSkipped }: 
   let slot = 0
   while (!signal.aborted) {
     await tick()
-    const next = Math.floor((clock.monotonicMs() - startMs) / intervalMs) + 1
+    // A timer may fire a fraction of a millisecond early: the slot that was just done never comes again.
+    const next = Math.max(slot + 1, Math.floor((clock.monotonicMs() - startMs) / intervalMs) + 1)
     if (next > slot + 1) onSkipped?.(next - slot - 1)
     slot = next
     await clock.sleep(startMs + slot * intervalMs - clock.monotonicMs(), signal)

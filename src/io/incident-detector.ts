@@ -40,6 +40,8 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
   const { rules, prometheusUrl, pollIntervalMs, staleAfterSeconds } = config
   const { clock, logger } = runtime
   const gauges = createIncidentGauges(registry, rules)
+  /** When an answer last held a poll that was not known before. */
+  let newestMs = 0
   let current: { readonly state: IncidentState; readonly lastPoll: Poll | null; readonly askedMs: number } | null = null
 
   const ask = async (rangeMs: number, deadlineMs: number): Promise<Answer<readonly Poll[]>> => {
@@ -56,6 +58,7 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
       const answer = await ask(rangeMs, WARM_UP_DEADLINE_MS)
       if (answer.kind === 'failure') return answer
       const polls = answer.data
+      if (polls.length === 0) return { outcome: 'empty', detail: 'Prometheus answered without a single time' }
       const fold = (from: IncidentState): IncidentState => polls.reduce((state, poll) => next(state, poll, rules), from)
       const state = fold(coldState(rules))
       const certain = sameIncident(state, fold(hottestState(rules, polls[0]?.timestampSeconds ?? 0)))
@@ -70,6 +73,7 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
           'warmed up from history',
         )
         current = { state, lastPoll: polls.at(-1) ?? null, askedMs }
+        newestMs = askedMs
         break
       }
     }
@@ -90,8 +94,11 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
       state = after
       lastPoll = poll
     }
+    if (lastPoll !== current.lastPoll) newestMs = askedMs
     current = { state, lastPoll, askedMs }
-    return report()
+    const result = report()
+    if (askedMs - newestMs <= SPARE_SLOTS * pollIntervalMs) return result
+    return { outcome: 'stale', detail: 'Prometheus answers with the same times again and again' }
   }
 
   const announce = (before: IncidentState, after: IncidentState, poll: Poll): void => {

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
-import { renameSync, writeFileSync } from 'node:fs'
 
 import { StartError } from '../core/errors.js'
 import type { Pair } from '../core/pair.js'
 import { readRecording, type Recording } from '../core/recording.js'
 import { ShapeError } from '../core/series.js'
+import { writeAtomically } from './atomic-file.js'
 import { queryRange } from './prometheus.js'
 import type { Runtime } from './runtime.js'
 
@@ -48,6 +48,9 @@ export async function saveRecording(runtime: Runtime, request: RecordRequest, pa
       { cause: error },
     )
   }
+  if (!recording.series.some(({ latenciesMs }) => latenciesMs.some(Number.isFinite))) {
+    throw new StartError(`nothing recorded: no request from ${pair.source} to ${pair.destination} in this range`)
+  }
   const about = {
     pair,
     query,
@@ -64,15 +67,4 @@ export async function saveRecording(runtime: Runtime, request: RecordRequest, pa
 /** The `result` array, as it stands in the file. */
 function valuesOf(answer: string): string {
   return answer.slice(answer.indexOf('['), answer.lastIndexOf(']') + 1)
-}
-
-/** Beside the target first, then renamed: whoever reads the path sees the old file or the whole new one. */
-function writeAtomically(path: string, content: string): void {
-  const temporary = `${path}.partial`
-  try {
-    writeFileSync(temporary, content)
-    renameSync(temporary, path)
-  } catch (error) {
-    throw new StartError(`cannot write ${path}: ${(error as Error).message}`, { cause: error })
-  }
 }

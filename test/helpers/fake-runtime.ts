@@ -121,3 +121,11 @@ export function matrixAnswer(
     data: { resultType: 'matrix', result: result.map(({ metric = {}, values }) => ({ metric, values })) },
   })
 }
+
+/** A logged line without the fields that are not the test's business. */
+export function without(
+  line: Readonly<Record<string, unknown>> | undefined,
+  ...fields: readonly string[]
+): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(Object.entries(line ?? {}).filter(([field]) => !fields.includes(field)))
+}

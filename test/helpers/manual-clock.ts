@@ -1,7 +1,7 @@
 import type { Clock } from '../../src/io/clock.js'
 
 export interface ManualClock extends Clock {
-  /** Moves time and wakes who is due; resolves when the code under test sleeps again. */
+  /** Moves time and wakes who is due; resolves when the code under test has had its say. */
   advance(ms: number): Promise<void>
   /** Resolves when the code under test sleeps. */
   asleep(): Promise<void>
@@ -13,7 +13,14 @@ export function manualClock(startMs = 1_700_000_000_000): ManualClock {
   const sleepers = new Set<{ readonly wakeMs: number; readonly wake: () => void }>()
   /** Long enough for every promise that is already resolved to have its say. */
   const settle = async (): Promise<void> => {
-    for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve))
+    for (let i = 0; i < 25; i++) await new Promise((resolve) => setImmediate(resolve))
+  }
+  const asleep = async (): Promise<void> => {
+    for (let i = 0; sleepers.size === 0; i++) {
+      if (i > 100_000) throw new Error('the code under test never sleeps')
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await settle()
   }
   return {
     nowMs: () => nowMs,
@@ -28,6 +35,7 @@ export function manualClock(startMs = 1_700_000_000_000): ManualClock {
           wakeMs: nowMs + ms,
           wake: () => {
             sleepers.delete(sleeper)
+            signal.removeEventListener('abort', sleeper.wake)
             resolve()
           },
         }
@@ -36,9 +44,10 @@ export function manualClock(startMs = 1_700_000_000_000): ManualClock {
       }),
     advance: async (ms) => {
       nowMs += ms
-      for (const { wakeMs, wake } of [...sleepers]) if (wakeMs <= nowMs) wake()
+      const due = [...sleepers].filter(({ wakeMs }) => wakeMs <= nowMs)
+      for (const { wake } of due) wake()
       await settle()
     },
-    asleep: settle,
+    asleep,
   }
 }

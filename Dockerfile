@@ -1,0 +1,41 @@
+# One image for every command: docker run meshfever:0.1.0 monitor --service1 frontend --service2 cartservice ...
+#
+# Node 26 is the active LTS line since 2026-10-28, by the schedule of github.com/nodejs/Release. For a build that can be repeated, pin
+# the image by digest: --build-arg NODE_IMAGE=node:26-trixie-slim@sha256:...
+ARG NODE_IMAGE=node:26-trixie-slim
+
+FROM ${NODE_IMAGE} AS build
+WORKDIR /app
+COPY package.json package-lock.json ./
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY tsconfig.json ./
+COPY src ./src
+RUN npm run build
+
+FROM ${NODE_IMAGE} AS production
+WORKDIR /app
+COPY package.json package-lock.json ./
+RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund
+COPY topologies ./topologies
+COPY training ./training
+COPY k8s ./k8s
+COPY --from=build /app/dist/src ./dist/src
+# Whatever the modes were where the image is built: everyone may read, nobody may write.
+RUN chmod -R a=rX /app
+
+FROM ${NODE_IMAGE}
+LABEL org.opencontainers.image.title="meshfever" \
+      org.opencontainers.image.description="Takes the temperature of a service mesh" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# Nothing is installed at run time.
+RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack /opt/yarn-*
+WORKDIR /app
+COPY --from=production /app ./
+ENV NODE_ENV=production
+# A number, not a name: the kubelet cannot tell whether a name is root, and runAsNonRoot then refuses the pod.
+USER 65532:65532
+EXPOSE 8080 8083
+# Exec form: node is process 1 and gets SIGTERM itself; a shell or npm would swallow it.
+ENTRYPOINT ["node", "/app/dist/src/main.js"]
+CMD ["--help"]

@@ -1,0 +1,18 @@
+import { renameSync, writeFileSync } from 'node:fs'
+
+import { StartError } from '../core/errors.js'
+
+/**
+ * Writes beside the target first and renames then: whoever reads the path sees the old file or the whole new one.
+ *
+ * @throws {StartError} naming the path and the reason
+ */
+export function writeAtomically(path: string, content: string): void {
+  const temporary = `${path}.partial`
+  try {
+    writeFileSync(temporary, content)
+    renameSync(temporary, path)
+  } catch (error) {
+    throw new StartError(`cannot write ${path}: ${(error as Error).message}`, { cause: error })
+  }
+}

@@ -1,0 +1,223 @@
+import assert from 'node:assert/strict'
+import { connect } from 'node:net'
+import test, { type TestContext } from 'node:test'
+
+import { StartError } from '../src/core/errors.js'
+import { type HttpServer, listen, text } from '../src/io/http-server.js'
+import { startTcpServer } from './helpers/local-server.js'
+
+async function serving(t: TestContext): Promise<HttpServer> {
+  const server = await listen({
+    address: '127.0.0.1',
+    port: 0,
+    routes: {
+      '/healthz': () => text(200, 'ok\n'),
+      '/metrics': () => ({ status: 200, contentType: 'text/plain; version=0.0.4', body: Buffer.from('x 1\n') }),
+    },
+  })
+  t.after(() => server.close(0))
+  return server
+}
+
+/** What comes back for these very bytes, until the server closes. */
+function raw({ port }: HttpServer, bytes: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let answer = ''
+    const socket = connect(port, '127.0.0.1', () => socket.write(bytes))
+    socket.on('data', (data: Buffer) => (answer += data.toString()))
+    socket.on('close', () => resolve(answer))
+    socket.on('error', reject)
+  })
+}
+
+for (const { name, method, path, status, body, contentType, allow } of [
+  {
+    name: 'a route answers',
+    method: 'GET',
+    path: '/healthz',
+    status: 200,
+    body: 'ok\n',
+    contentType: 'text/plain; charset=utf-8',
+    allow: null,
+  },
+  {
+    name: 'a query string is ignored',
+    method: 'GET',
+    path: '/healthz?x=%zz',
+    status: 200,
+    body: 'ok\n',
+    contentType: 'text/plain; charset=utf-8',
+    allow: null,
+  },
+  {
+    name: 'bytes keep their content type',
+    method: 'GET',
+    path: '/metrics',
+    status: 200,
+    body: 'x 1\n',
+    contentType: 'text/plain; version=0.0.4',
+    allow: null,
+  },
+  {
+    name: 'HEAD has no body',
+    method: 'HEAD',
+    path: '/metrics',
+    status: 200,
+    body: '',
+    contentType: 'text/plain; version=0.0.4',
+    allow: null,
+  },
+  {
+    name: 'another path is not found',
+    method: 'GET',
+    path: '/nope',
+    status: 404,
+    body: 'not found\n',
+    contentType: 'text/plain; charset=utf-8',
+    allow: null,
+  },
+  {
+    name: 'a path is exact',
+    method: 'GET',
+    path: '/healthz/',
+    status: 404,
+    body: 'not found\n',
+    contentType: 'text/plain; charset=utf-8',
+    allow: null,
+  },
+  {
+    name: 'names of an object are no routes',
+    method: 'GET',
+    path: '/constructor',
+    status: 404,
+    body: 'not found\n',
+    contentType: 'text/plain; charset=utf-8',
+    allow: null,
+  },
+  {
+    name: 'POST is not allowed',
+    method: 'POST',
+    path: '/healthz',
+    status: 405,
+    body: 'method not allowed\n',
+    contentType: 'text/plain; charset=utf-8',
+    allow: 'GET, HEAD',
+  },
+  {
+    name: 'DELETE is not allowed',
+    method: 'DELETE',
+    path: '/nope',
+    status: 405,
+    body: 'method not allowed\n',
+    contentType: 'text/plain; charset=utf-8',
+    allow: 'GET, HEAD',
+  },
+]) {
+  test(`http server: ${name}`, async (t) => {
+    const server = await serving(t)
+    const response = await fetch(`${server.url}${path}`, { method })
+    assert.deepEqual(
+      {
+        status: response.status,
+        body: await response.text(),
+        contentType: response.headers.get('content-type'),
+        allow: response.headers.get('allow'),
+        nosniff: response.headers.get('x-content-type-options'),
+        cors: response.headers.get('access-control-allow-origin'),
+      },
+      { status, body, contentType, allow, nosniff: 'nosniff', cors: null },
+    )
+  })
+}
+
+test('http server: HEAD tells the length that GET would have', async (t) => {
+  const server = await serving(t)
+  const response = await fetch(`${server.url}/metrics`, { method: 'HEAD' })
+  assert.equal(response.headers.get('content-length'), '4')
+})
+
+for (const { line, status } of [
+  { line: 'GET //', status: 404 },
+  { line: 'GET ///', status: 404 },
+  { line: 'GET http://[', status: 404 },
+  { line: 'GET http://x/healthz', status: 404 },
+  { line: 'GET /%zz', status: 404 },
+  { line: 'GET /%2e%2e/etc/passwd', status: 404 },
+  { line: 'GET /../../etc/passwd', status: 404 },
+  { line: 'GET /healthz\\..\\x', status: 404 },
+  { line: 'OPTIONS *', status: 405 },
+  { line: 'TRACE /healthz', status: 405 },
+  { line: 'FOO /healthz', status: 400 },
+  { line: `GET /${'x'.repeat(20_000)}`, status: 431 },
+]) {
+  test(`http server: ${line.slice(0, 40)} is answered with ${status}, and the server lives`, async (t) => {
+    const server = await serving(t)
+    const answer = await raw(server, `${line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`)
+    assert.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `))
+    assert.equal((await fetch(`${server.url}/healthz`)).status, 200)
+  })
+}
+
+for (const { name, bytes } of [
+  {
+    name: 'two lengths',
+    bytes: 'GET /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab',
+  },
+  {
+    name: 'a length and chunks',
+    bytes: 'POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n',
+  },
+  { name: 'a blank before the colon', bytes: 'GET /healthz HTTP/1.1\r\nhost : x\r\n\r\n' },
+  { name: 'NUL in the path', bytes: 'GET /\0 HTTP/1.1\r\nhost: x\r\n\r\n' },
+]) {
+  test(`http server: ${name} is refused with 400`, async (t) => {
+    assert.match(await raw(await serving(t), bytes), /^HTTP\/1\.1 400 /)
+  })
+}
+
+test(
+  'http server: close() ends within its grace though a client hangs, and may be called twice',
+  { timeout: 10_000 },
+  async (t) => {
+    const server = await serving(t)
+    const hanging = connect(server.port, '127.0.0.1')
+    const cut = new Promise((resolve) => hanging.once('close', resolve))
+    hanging.on('error', () => undefined)
+    await new Promise<void>((resolve) => hanging.write('GET /healthz HTTP/1.1\r\nhost:', () => resolve()))
+    // An answer to someone else proves that the server has seen the half request.
+    assert.equal((await fetch(`${server.url}/healthz`)).status, 200)
+    await Promise.all([server.close(20), server.close(20)])
+    await cut
+    await assert.rejects(fetch(`${server.url}/healthz`))
+  },
+)
+
+test('http server: a port in use is a StartError that names address and reason', async (t) => {
+  const { port } = await startTcpServer(t, () => undefined)
+  await assert.rejects(listen({ address: '127.0.0.1', port, routes: {} }), (error: unknown) => {
+    assert.ok(error instanceof StartError)
+    assert.equal(error.message, `cannot listen on 127.0.0.1:${port}: the port is in use`)
+    assert.equal((error.cause as NodeJS.ErrnoException).code, 'EADDRINUSE')
+    return true
+  })
+})
+
+test('http server: an address of another host is a StartError, too', async () => {
+  await assert.rejects(listen({ address: '192.0.2.1', port: 0, routes: {} }), {
+    name: 'StartError',
+    message: 'cannot listen on 192.0.2.1:0: not an address of this host',
+  })
+})
+
+test('http server: an IPv6 address is written with brackets', async (t) => {
+  let server: HttpServer
+  try {
+    server = await listen({ address: '::1', port: 0, routes: { '/': () => text(200, 'six\n') } })
+  } catch {
+    t.skip('this host has no IPv6')
+    return
+  }
+  t.after(() => server.close(0))
+  assert.equal(server.url, `http://[::1]:${server.port}`)
+  assert.equal(await (await fetch(`${server.url}/`)).text(), 'six\n')
+})

@@ -1,0 +1,646 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+
+import { VirtualService } from '@kubernetes-models/istio/networking.istio.io/v1beta1/VirtualService'
+import { PodMonitor } from '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PodMonitor'
+import { Deployment } from 'kubernetes-models/apps/v1/Deployment'
+import { ConfigMap } from 'kubernetes-models/v1/ConfigMap'
+import { Namespace } from 'kubernetes-models/v1/Namespace'
+import { ServiceAccount } from 'kubernetes-models/v1/ServiceAccount'
+import ts from 'typescript'
+import { parse } from 'yaml'
+
+import { findKustomize, type KubernetesObject, parseManifest, renderKustomization } from './helpers/kustomize.js'
+import { packageRoot } from './helpers/package-root.js'
+import { PROGRAM } from './helpers/program.js'
+import { temporaryFolder } from './helpers/temporary-folder.js'
+
+const ROOT = packageRoot()
+const FAULTS = join(ROOT, 'k8s/faults')
+
+/** What the API server takes for one ConfigMap, keys and values together. */
+const CONFIG_MAP_LIMIT_BYTES = 1024 * 1024
+
+interface Container {
+  readonly name: string
+  readonly image: string
+  readonly args: readonly string[]
+  readonly ports: readonly { readonly name: string; readonly containerPort: number; readonly hostPort?: number }[]
+  readonly volumeMounts?: readonly { readonly name: string; readonly mountPath: string; readonly readOnly?: boolean }[]
+  readonly resources: { readonly requests: Record<string, string>; readonly limits: Record<string, string> }
+  readonly securityContext?: {
+    readonly allowPrivilegeEscalation?: boolean
+    readonly privileged?: boolean
+    readonly readOnlyRootFilesystem?: boolean
+    readonly capabilities?: { readonly drop?: readonly string[]; readonly add?: readonly string[] }
+  }
+  readonly [probe: string]: unknown
+}
+
+interface PodSpec {
+  readonly serviceAccountName: string
+  readonly automountServiceAccountToken?: boolean
+  readonly enableServiceLinks?: boolean
+  readonly hostNetwork?: boolean
+  readonly hostPID?: boolean
+  readonly hostIPC?: boolean
+  readonly securityContext?: {
+    readonly runAsNonRoot?: boolean
+    readonly runAsUser?: number
+    readonly seccompProfile?: { readonly type?: string }
+  }
+  readonly containers: readonly Container[]
+  readonly initContainers?: readonly Container[]
+  readonly volumes?: readonly { readonly name: string; readonly configMap?: { readonly name: string } }[]
+}
+
+interface Workload extends KubernetesObject {
+  readonly spec: {
+    readonly selector: { readonly matchLabels: Readonly<Record<string, string>> }
+    readonly template: {
+      readonly metadata: {
+        readonly labels: Readonly<Record<string, string>>
+        readonly annotations: Readonly<Record<string, string>>
+      }
+      readonly spec: PodSpec
+    }
+  }
+}
+
+interface HttpRoute {
+  readonly match?: readonly { readonly sourceLabels?: Readonly<Record<string, string>> }[]
+  readonly fault?: {
+    readonly delay?: { readonly fixedDelay?: string; readonly percentage?: { readonly value: number } }
+  }
+  readonly route: readonly { readonly destination: { readonly host: string } }[]
+}
+
+interface FaultObject extends KubernetesObject {
+  readonly spec: { readonly hosts: readonly string[]; readonly http: readonly HttpRoute[] }
+}
+
+// Schemas ----------------------------------------------------------------------------------------------------------------------
+
+interface Schema {
+  /** Throws when the object breaks the schema. */
+  readonly validate: (object: KubernetesObject) => void
+  readonly module: string
+  readonly type: string
+  /** Where the typed model is that of an older version with the same schema: that version. */
+  readonly apiVersion?: string
+}
+
+type Model = new (data: never) => { validate(): void }
+
+const schema = (model: Model, module: string, apiVersion?: string): Schema => {
+  const asModelled = (object: KubernetesObject) => (apiVersion === undefined ? object : { ...object, apiVersion })
+  return {
+    validate: (object) => new model(asModelled(object) as never).validate(),
+    module,
+    type: `I${model.name}`,
+    ...(apiVersion === undefined ? {} : { apiVersion }),
+  }
+}
+
+const SCHEMAS: Readonly<Record<string, Schema>> = {
+  'v1 Namespace': schema(Namespace, 'kubernetes-models/v1/Namespace'),
+  'v1 ServiceAccount': schema(ServiceAccount, 'kubernetes-models/v1/ServiceAccount'),
+  'v1 ConfigMap': schema(ConfigMap, 'kubernetes-models/v1/ConfigMap'),
+  'apps/v1 Deployment': schema(Deployment, 'kubernetes-models/apps/v1/Deployment'),
+  'monitoring.coreos.com/v1 PodMonitor': schema(
+    PodMonitor,
+    '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PodMonitor',
+  ),
+  // Istio promoted v1beta1 to v1 without a change to the schema. The models that name v1 (3.x) ask for Node 22.
+  'networking.istio.io/v1 VirtualService': schema(
+    VirtualService,
+    '@kubernetes-models/istio/networking.istio.io/v1beta1/VirtualService',
+    'networking.istio.io/v1beta1',
+  ),
+}
+
+function title({ kind, metadata }: KubernetesObject): string {
+  return `${kind} ${metadata.namespace === undefined ? '' : `${metadata.namespace}/`}${metadata.name}`
+}
+
+function schemaOf(object: KubernetesObject): Schema {
+  const found = SCHEMAS[`${object.apiVersion} ${object.kind}`]
+  assert(found !== undefined, `${title(object)}: no schema for ${object.apiVersion} ${object.kind}`)
+  return found
+}
+
+/**
+ * The fields that no schema knows. JSON schemas let them pass, the API server does not (`livenesProbe`); the compiler finds them when
+ * the object is written down as a literal of its typed model.
+ *
+ * @returns the compiler's messages, one for each field that is wrong
+ */
+function typeErrors(objects: readonly KubernetesObject[]): readonly string[] {
+  const fileName = join(ROOT, 'rendered.ts')
+  const source = objects.map((object, index) => {
+    const { module, type, apiVersion } = schemaOf(object)
+    const literal = JSON.stringify(apiVersion === undefined ? object : { ...object, apiVersion })
+    return `export const object${index}: import(${JSON.stringify(module)}).${type} = ${literal}`
+  })
+  const options: ts.CompilerOptions = {
+    module: ts.ModuleKind.NodeNext,
+    strict: true,
+    skipLibCheck: true,
+    noEmit: true,
+    types: [],
+  }
+  const host = ts.createCompilerHost(options)
+  const getSourceFile = host.getSourceFile.bind(host)
+  host.getSourceFile = (name, ...rest) =>
+    name === fileName
+      ? ts.createSourceFile(name, source.join('\n'), ts.ScriptTarget.ES2022)
+      : getSourceFile(name, ...rest)
+  const program = ts.createProgram({ rootNames: [fileName], options, host })
+  return ts.getPreEmitDiagnostics(program).map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'))
+}
+
+// What there is ----------------------------------------------------------------------------------------------------------------
+
+const kustomize = findKustomize()
+const skip = kustomize.kind === 'missing' ? kustomize.reason : false
+const rendered = (folder: string) =>
+  kustomize.kind === 'found' ? renderKustomization(kustomize, join(ROOT, folder)) : []
+
+const base = rendered('k8s')
+const podMonitors = rendered('k8s/overlays/podmonitor')
+const deployments = base.filter(({ kind }) => kind === 'Deployment') as unknown as readonly Workload[]
+const faultFiles = readdirSync(FAULTS).sort()
+const faults = faultFiles.flatMap((file) =>
+  parseManifest(readFileSync(join(FAULTS, file), 'utf8')).map((object) => ({ file, object: object as FaultObject })),
+)
+
+const only = <T>(values: readonly T[], what: string): T => {
+  assert.equal(values.length, 1, what)
+  return values[0]!
+}
+const container = (deployment: Workload) =>
+  only(deployment.spec.template.spec.containers, `${title(deployment)}: containers`)
+const named = (name: string): Workload =>
+  only(
+    deployments.filter(({ metadata }) => metadata.name === name),
+    `Deployments called ${name}`,
+  )
+
+/** The values given for a flag, in order. */
+const flag = (args: readonly string[], name: string): readonly string[] =>
+  args.flatMap((arg) => (arg.startsWith(`--${name}=`) ? [arg.slice(name.length + 3)] : []))
+
+// Tests ------------------------------------------------------------------------------------------------------------------------
+
+test('k8s: the base is three monitors, the incident detector and what they need', { skip }, () => {
+  assert.deepEqual(base.map((object) => title(object).replace(/-[a-z0-9]{10}$/, '-HASH')).sort(), [
+    'ConfigMap meshfever/training-checkoutservice-paymentservice-HASH',
+    'ConfigMap meshfever/training-frontend-cartservice-HASH',
+    'ConfigMap meshfever/training-frontend-shippingservice-HASH',
+    'Deployment meshfever/incident',
+    'Deployment meshfever/monitor-checkoutservice-paymentservice',
+    'Deployment meshfever/monitor-frontend-cartservice',
+    'Deployment meshfever/monitor-frontend-shippingservice',
+    'Namespace meshfever',
+    'ServiceAccount meshfever/meshfever-incident',
+    'ServiceAccount meshfever/meshfever-monitor',
+  ])
+  assert.deepEqual(podMonitors.map(title), ['PodMonitor meshfever/meshfever'])
+})
+
+/** A copy with one field set, which is named by its path; undefined takes the field away. */
+function withField<T>(object: T, path: readonly string[], value: unknown): T {
+  const copy = structuredClone(object)
+  let node = copy as Record<string, unknown>
+  for (const key of path.slice(0, -1)) node = node[key] as Record<string, unknown>
+  node[path.at(-1)!] = value
+  return copy
+}
+
+test('k8s: every rendered object and every fault fits its schema', { skip }, () => {
+  for (const object of [...base, ...podMonitors, ...faults.map(({ object }) => object)]) {
+    assert.doesNotThrow(() => schemaOf(object).validate(object), title(object))
+  }
+})
+
+test('k8s: no rendered object and no fault has a field that its type does not know', { skip }, () => {
+  assert.deepEqual(typeErrors([...base, ...podMonitors, ...faults.map(({ object }) => object)]), [])
+})
+
+for (const { name, valid, path, value, schemaMessage, typeMessage } of [
+  {
+    name: 'a Deployment whose replicas are a text',
+    valid: () => named('incident'),
+    path: ['spec', 'replicas'],
+    value: 'one',
+    schemaMessage: /data\/spec\/replicas must be integer/,
+    typeMessage: /Type 'string' is not assignable to type 'number'/,
+  },
+  {
+    name: 'a Deployment with a misspelt probe',
+    valid: () => named('incident'),
+    path: ['spec', 'template', 'spec', 'containers', '0', 'livenesProbe'],
+    value: {},
+    typeMessage: /'"livenesProbe"' does not exist in type 'IContainer'/,
+  },
+  {
+    name: 'a Namespace whose label is a boolean',
+    valid: () =>
+      only(
+        base.filter(({ kind }) => kind === 'Namespace'),
+        'namespaces',
+      ),
+    path: ['metadata', 'labels', 'istio-injection'],
+    value: true,
+    schemaMessage: /must be string/,
+    typeMessage: /Type 'boolean' is not assignable to type 'string'/,
+  },
+  {
+    name: 'a ServiceAccount whose token is mounted "no"',
+    valid: () => base.find(({ kind }) => kind === 'ServiceAccount')!,
+    path: ['automountServiceAccountToken'],
+    value: 'no',
+    schemaMessage: /must be boolean/,
+    typeMessage: /Type 'string' is not assignable to type 'boolean \| undefined'/,
+  },
+  {
+    name: 'a ConfigMap with JSON instead of text',
+    valid: () => base.find(({ kind }) => kind === 'ConfigMap')!,
+    path: ['data', 'training.json'],
+    value: { status: 'success' },
+    schemaMessage: /must be string/,
+    typeMessage: /not assignable to type 'string'/,
+  },
+  {
+    name: 'a PodMonitor with one endpoint instead of a list',
+    valid: () => podMonitors[0]!,
+    path: ['spec', 'podMetricsEndpoints'],
+    value: { port: 'metrics' },
+    schemaMessage: /must be array/,
+    typeMessage: /podMetricsEndpoints|not assignable|does not exist/,
+  },
+  {
+    name: 'a VirtualService whose percentage is a bare number',
+    valid: () => faults[0]!.object,
+    path: ['spec', 'http', '0', 'fault', 'delay', 'percentage'],
+    value: 100,
+    schemaMessage: /percentage must be object/,
+    typeMessage: /Type 'number' has no properties in common with type '\{ value\?: number/,
+  },
+  {
+    name: 'a VirtualService whose delay has no unit',
+    valid: () => faults[0]!.object,
+    path: ['spec', 'http', '0', 'fault', 'delay', 'fixedDelay'],
+    value: 0.2,
+    schemaMessage: /fixedDelay must be string/,
+    typeMessage: /Type 'number' is not assignable to type 'string'/,
+  },
+  {
+    name: 'a VirtualService with a misspelt match',
+    valid: () => faults[0]!.object,
+    path: ['spec', 'http', '0', 'matches'],
+    value: [],
+    typeMessage: /'"matches"' does not exist in type/,
+  },
+]) {
+  test(`k8s: the validators refuse ${name}`, { skip }, () => {
+    const broken = withField(valid(), path, value)
+    if (schemaMessage !== undefined) assert.throws(() => schemaOf(broken).validate(broken), schemaMessage)
+    assert.match(typeErrors([broken]).join('\n'), typeMessage)
+  })
+}
+
+test('k8s: a manifest with the same key twice is refused', () => {
+  assert.throws(() => parseManifest('kind: Namespace\nkind: Secret\n'), /Map keys must be unique/)
+})
+
+test('k8s: names are unique', { skip }, () => {
+  for (const objects of [
+    [...base, ...podMonitors],
+    ...faultFiles.map((file) => faults.filter((fault) => fault.file === file).map(({ object }) => object)),
+  ]) {
+    const titles = objects.map(title)
+    assert.deepEqual(titles, [...new Set(titles)])
+  }
+})
+
+test('k8s: every object of the base carries the recommended labels', { skip }, () => {
+  for (const object of [...base, ...podMonitors]) {
+    assert.equal(object.metadata.labels?.['app.kubernetes.io/name'], 'meshfever', title(object))
+    assert.equal(object.metadata.labels['app.kubernetes.io/part-of'], 'meshfever', title(object))
+  }
+})
+
+test('k8s: the version label and the image tag are the version of the package', { skip }, () => {
+  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string }
+  for (const deployment of deployments) {
+    assert.equal(deployment.metadata.labels?.['app.kubernetes.io/version'], version, title(deployment))
+    assert.equal(deployment.spec.template.metadata.labels['app.kubernetes.io/version'], version, title(deployment))
+    assert.equal(container(deployment).image, `meshfever:${version}`, title(deployment))
+  }
+})
+
+test('k8s: a selector selects the pods of its own Deployment and no others', { skip }, () => {
+  const selects = (selector: Readonly<Record<string, string>>, labels: Readonly<Record<string, string>>) =>
+    Object.entries(selector).every(([name, value]) => labels[name] === value)
+  for (const { metadata, spec } of deployments) {
+    const selected = deployments.filter((other) =>
+      selects(spec.selector.matchLabels, other.spec.template.metadata.labels),
+    )
+    assert.deepEqual(
+      selected.map((other) => other.metadata.name),
+      [metadata.name],
+    )
+  }
+  const { selector } = podMonitors[0]!['spec'] as Workload['spec']
+  assert(deployments.every(({ spec }) => selects(selector.matchLabels, spec.template.metadata.labels)))
+})
+
+test('k8s: ServiceAccounts exist and hold no API token', { skip }, () => {
+  const accounts = base.filter(({ kind }) => kind === 'ServiceAccount')
+  for (const account of accounts) assert.equal(account['automountServiceAccountToken'], false, title(account))
+  for (const deployment of deployments) {
+    const { serviceAccountName } = deployment.spec.template.spec
+    assert(
+      accounts.some(
+        ({ metadata }) => metadata.name === serviceAccountName && metadata.namespace === deployment.metadata.namespace,
+      ),
+      `${title(deployment)}: no ServiceAccount ${serviceAccountName}`,
+    )
+  }
+})
+
+/** Pod Security "restricted", and what goes beyond it. One line for each rule that a pod breaks. */
+function brokenPodRules(deployment: Workload): readonly string[] {
+  const pod = deployment.spec.template.spec
+  const containers = [...pod.containers, ...(pod.initContainers ?? [])]
+  const rules: Readonly<Record<string, boolean>> = {
+    'runAsNonRoot is true': pod.securityContext?.runAsNonRoot === true,
+    'runAsUser is the user of the image': pod.securityContext?.runAsUser === 65532,
+    'seccompProfile is RuntimeDefault': pod.securityContext?.seccompProfile?.type === 'RuntimeDefault',
+    'no host namespaces': pod.hostNetwork !== true && pod.hostPID !== true && pod.hostIPC !== true,
+    'no host ports': containers.every(({ ports }) => ports.every(({ hostPort }) => hostPort === undefined)),
+    'volumes are ConfigMaps': (pod.volumes ?? []).every(({ configMap }) => configMap !== undefined),
+    'not privileged': containers.every(({ securityContext }) => securityContext?.privileged !== true),
+    'no privilege escalation': containers.every(
+      ({ securityContext }) => securityContext?.allowPrivilegeEscalation === false,
+    ),
+    'all capabilities are dropped': containers.every(
+      ({ securityContext }) =>
+        securityContext?.capabilities?.drop?.includes('ALL') === true && securityContext.capabilities.add === undefined,
+    ),
+    'the root file system is read-only': containers.every(
+      ({ securityContext }) => securityContext?.readOnlyRootFilesystem === true,
+    ),
+    'no API token': pod.automountServiceAccountToken === false,
+    'no service links': pod.enableServiceLinks === false,
+    'requests and limits': containers.every(
+      ({ resources: { requests, limits } }) =>
+        requests['cpu'] !== undefined && requests['memory'] !== undefined && limits['memory'] !== undefined,
+    ),
+    'no CPU limit': containers.every(({ resources }) => resources.limits['cpu'] === undefined),
+  }
+  return Object.keys(rules).flatMap((rule) => (rules[rule] === true ? [] : [`${title(deployment)}: ${rule}`]))
+}
+
+test('k8s: every pod keeps the restricted profile', { skip }, () => {
+  assert.deepEqual(deployments.flatMap(brokenPodRules), [])
+})
+
+test('k8s: the restricted profile is enforced on the namespace', { skip }, () => {
+  const labels = base.find(({ kind }) => kind === 'Namespace')?.metadata.labels
+  for (const mode of ['enforce', 'audit', 'warn'])
+    assert.equal(labels?.[`pod-security.kubernetes.io/${mode}`], 'restricted', mode)
+})
+
+for (const { rule, path, value } of [
+  { rule: 'runAsNonRoot is true', path: ['securityContext', 'runAsNonRoot'], value: false },
+  { rule: 'runAsUser is the user of the image', path: ['securityContext', 'runAsUser'], value: 0 },
+  { rule: 'seccompProfile is RuntimeDefault', path: ['securityContext', 'seccompProfile'], value: undefined },
+  { rule: 'no host namespaces', path: ['hostNetwork'], value: true },
+  { rule: 'no host ports', path: ['containers', '0', 'ports', '0', 'hostPort'], value: 8083 },
+  { rule: 'volumes are ConfigMaps', path: ['volumes'], value: [{ name: 'root', hostPath: { path: '/' } }] },
+  { rule: 'not privileged', path: ['containers', '0', 'securityContext', 'privileged'], value: true },
+  {
+    rule: 'no privilege escalation',
+    path: ['containers', '0', 'securityContext', 'allowPrivilegeEscalation'],
+    value: undefined,
+  },
+  {
+    rule: 'all capabilities are dropped',
+    path: ['containers', '0', 'securityContext', 'capabilities', 'add'],
+    value: ['SYS_TIME'],
+  },
+  {
+    rule: 'the root file system is read-only',
+    path: ['containers', '0', 'securityContext', 'readOnlyRootFilesystem'],
+    value: false,
+  },
+  { rule: 'no API token', path: ['automountServiceAccountToken'], value: undefined },
+  { rule: 'no service links', path: ['enableServiceLinks'], value: undefined },
+  { rule: 'requests and limits', path: ['containers', '0', 'resources', 'limits', 'memory'], value: undefined },
+  { rule: 'no CPU limit', path: ['containers', '0', 'resources', 'limits', 'cpu'], value: '1' },
+]) {
+  test(`k8s: the profile test sees a pod that breaks "${rule}"`, { skip }, () => {
+    const broken = withField(named('incident'), ['spec', 'template', 'spec', ...path], value)
+    assert.deepEqual(brokenPodRules(broken), [`Deployment meshfever/incident: ${rule}`])
+  })
+}
+
+test('k8s: the daemon serves where the probes, the annotations and the PodMonitor look', { skip }, () => {
+  const endpoints = (podMonitors[0]!['spec'] as { podMetricsEndpoints: readonly { port: string; path: string }[] })
+    .podMetricsEndpoints
+  for (const deployment of deployments) {
+    const { template } = deployment.spec
+    const { ports, args, startupProbe, livenessProbe, readinessProbe } = container(deployment)
+    const { name, containerPort } = only(ports, `${title(deployment)}: ports`)
+    assert.deepEqual(flag(args, 'prometheus-port'), [String(containerPort)], title(deployment))
+    assert.deepEqual(
+      template.metadata.annotations,
+      { 'prometheus.io/scrape': 'true', 'prometheus.io/port': String(containerPort), 'prometheus.io/path': '/metrics' },
+      title(deployment),
+    )
+    assert.deepEqual(
+      endpoints.map((endpoint) => ({ port: endpoint.port, path: endpoint.path })),
+      [{ port: name, path: '/metrics' }],
+    )
+    for (const [probe, path] of [
+      [startupProbe, '/healthz'],
+      [livenessProbe, '/healthz'],
+      [readinessProbe, '/readyz'],
+    ] as const) {
+      const { httpGet, timeoutSeconds } = probe as { httpGet: unknown; timeoutSeconds: number }
+      assert.deepEqual(
+        { httpGet, timeoutSeconds },
+        { httpGet: { path, port: name }, timeoutSeconds: 3 },
+        title(deployment),
+      )
+    }
+    assert.equal(template.metadata.labels['sidecar.istio.io/inject'], 'false', title(deployment))
+  }
+})
+
+test('k8s: the incident detector counts the pairs that have a monitor', { skip }, () => {
+  const monitored = deployments
+    .map((deployment) => container(deployment).args)
+    .filter(([command]) => command === 'monitor')
+    .map((args) => `${flag(args, 'service1')[0]!}:${flag(args, 'service2')[0]!}`)
+  assert.deepEqual(flag(container(named('incident')).args, 'pair').toSorted(), monitored.toSorted())
+})
+
+/** Runs `meshfever ARGS --check` as the container would, with the files of its ConfigMaps where they are mounted. */
+function checkArgs(t: TestContext, deployment: Workload, extraArgs: readonly string[] = []) {
+  const folder = temporaryFolder(t)
+  const { args, volumeMounts = [] } = container(deployment)
+  const mounted = volumeMounts.map(({ name, mountPath }) => {
+    const volume = deployment.spec.template.spec.volumes?.find((candidate) => candidate.name === name)
+    const configMap = base.find(
+      ({ kind, metadata }) => kind === 'ConfigMap' && metadata.name === volume?.configMap?.name,
+    )
+    assert(configMap !== undefined, `${title(deployment)}: nothing to mount at ${mountPath}`)
+    mkdirSync(join(folder, mountPath), { recursive: true })
+    for (const [file, text] of Object.entries(configMap['data'] as Readonly<Record<string, string>>)) {
+      writeFileSync(join(folder, mountPath, file), text)
+    }
+    return mountPath
+  })
+  const here = args.map((arg) =>
+    mounted.reduce((text, mountPath) => text.replace(`=${mountPath}/`, `=${join(folder, mountPath)}/`), arg),
+  )
+  const { status, stderr } = spawnSync(process.execPath, [PROGRAM, ...here, ...extraArgs, '--check'], {
+    encoding: 'utf8',
+    env: { PATH: process.env['PATH'] },
+  })
+  return { status, stderr }
+}
+
+test('k8s: the program accepts the args of every Deployment', { skip }, (t) => {
+  for (const deployment of deployments) {
+    const { status, stderr } = checkArgs(t, deployment)
+    assert.equal(status, 0, `${title(deployment)}: ${stderr}`)
+  }
+})
+
+test('k8s: the check of the args sees a flag that the program does not know', { skip }, (t) => {
+  const { status, stderr } = checkArgs(t, named('incident'), ['--no-such-flag=1'])
+  assert.equal(status, 2)
+  assert.match(stderr, /no-such-flag/)
+})
+
+test('k8s: training data is a copy of training/ that fits into a ConfigMap', { skip }, () => {
+  const copies = readdirSync(join(ROOT, 'k8s/training')).sort()
+  const configMaps = base
+    .filter(({ kind }) => kind === 'ConfigMap')
+    .map((object) => ({ name: title(object), data: object['data'] as Readonly<Record<string, string>> }))
+  assert.deepEqual(configMaps.flatMap(({ data }) => Object.keys(data)).sort(), copies)
+  for (const copy of copies) {
+    const original = readFileSync(join(ROOT, 'training', copy))
+    assert(
+      readFileSync(join(ROOT, 'k8s/training', copy)).equals(original),
+      `k8s/training/${copy} is not training/${copy}`,
+    )
+  }
+  for (const { name, data } of configMaps) {
+    const bytes = Object.entries(data).reduce(
+      (sum, [key, text]) => sum + Buffer.byteLength(key) + Buffer.byteLength(text),
+      0,
+    )
+    assert(bytes <= CONFIG_MAP_LIMIT_BYTES, `${name} has ${bytes} bytes`)
+  }
+})
+
+const delay = (source: string, destination: string) => ({ source, destination })
+
+test('faults: each file delays its pairs, every request by 0.2 s, and no other caller', () => {
+  const delays = faultFiles.map((file) => ({
+    file,
+    delays: faults
+      .filter((fault) => fault.file === file)
+      .map(({ object: { spec } }) => {
+        const [delayed, fallback, ...more] = spec.http
+        const host = only(spec.hosts, `${file}: hosts`)
+        const source = delayed?.match?.[0]?.sourceLabels?.['app'] ?? ''
+        const route = [{ destination: { host } }]
+        assert.deepEqual(
+          spec.http.map(({ match, fault, route }) => ({ match, fault, route })),
+          [
+            {
+              match: [{ sourceLabels: { app: source } }],
+              fault: { delay: { fixedDelay: '0.2s', percentage: { value: 100 } } },
+              route,
+            },
+            { match: undefined, fault: undefined, route },
+          ],
+          file,
+        )
+        assert.equal(fallback?.match, undefined, file)
+        assert.deepEqual(more, [], file)
+        return delay(source, host)
+      }),
+  }))
+  assert.deepEqual(delays, [
+    { file: 'checkoutservice-paymentservice-delay.yaml', delays: [delay('checkoutservice', 'paymentservice')] },
+    {
+      file: 'double-delay.yaml',
+      delays: [delay('frontend', 'cartservice'), delay('checkoutservice', 'paymentservice')],
+    },
+    { file: 'frontend-cartservice-delay.yaml', delays: [delay('frontend', 'cartservice')] },
+    { file: 'frontend-shippingservice-delay.yaml', delays: [delay('frontend', 'shippingservice')] },
+  ])
+})
+
+test('faults: one object is the same in every file that has it, so that the double delay replaces and removes the single ones', () => {
+  for (const { file, object } of faults) {
+    for (const other of faults.filter((fault) => title(fault.object) === title(object))) {
+      assert.deepEqual(other.object, object, `${object.metadata.name} in ${file} and ${other.file}`)
+    }
+  }
+})
+
+test('faults: a host has one VirtualService, since Istio merges none inside the mesh', () => {
+  const names = new Map<string, string>()
+  for (const { object } of faults) {
+    for (const host of object.spec.hosts) {
+      assert.equal(names.get(host) ?? object.metadata.name, object.metadata.name, host)
+      names.set(host, object.metadata.name)
+    }
+  }
+})
+
+test('faults: objects have no namespace of their own, so that `kubectl apply -n` decides', () => {
+  for (const { file, object } of faults) assert.equal(object.metadata.namespace, undefined, file)
+})
+
+test('faults: each file says how to apply and how to remove it', () => {
+  for (const file of faultFiles) {
+    const text = readFileSync(join(FAULTS, file), 'utf8')
+    for (const verb of ['apply', 'delete'])
+      assert(text.includes(`kubectl ${verb} -n boutique -f k8s/faults/${file}`), `${file}: ${verb}`)
+  }
+})
+
+test('faults and monitors: sources, hosts and destinations are services of Online Boutique', { skip }, () => {
+  const { services } = parse(readFileSync(join(ROOT, 'topologies/online-boutique.yaml'), 'utf8')) as {
+    services: readonly { name: string }[]
+  }
+  const known = services.map(({ name }) => name)
+  const used = [
+    ...faults.flatMap(({ object: { spec } }) => [
+      ...spec.hosts,
+      ...spec.http.flatMap(({ match = [], route }) => [
+        ...match.flatMap(({ sourceLabels = {} }) => Object.values(sourceLabels)),
+        ...route.map(({ destination }) => destination.host),
+      ]),
+    ]),
+    ...deployments.flatMap((deployment) =>
+      ['service1', 'service2'].flatMap((name) => flag(container(deployment).args, name)),
+    ),
+  ]
+  assert.deepEqual(
+    [...new Set(used)].filter((name) => !known.includes(name)),
+    [],
+  )
+})

@@ -1,0 +1,264 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+
+import { Registry } from 'prom-client'
+
+import type { Fitted } from '../src/core/baseline/model.js'
+import { VERDICTS } from '../src/core/score.js'
+import { createMonitor, type MonitorConfig } from '../src/io/monitor.js'
+import type { PollResult } from '../src/io/serve-daemon.js'
+import { samplesNamed } from './helpers/exposition.js'
+import { type FakeAnswer, type FakeRuntime, fakeRuntime, vectorAnswer, without } from './helpers/fake-runtime.js'
+import { assertPromtoolAccepts, noPromtool } from './helpers/promtool.js'
+
+const T = 1_700_000_000
+
+/** Expects 10 ms, within [5, 20]. */
+const TEN: Fitted = { expect: () => ({ yhatMs: 10, yMinMs: 5, yMaxMs: 20 }) }
+const HUNDRED: Fitted = { expect: () => ({ yhatMs: 100, yMinMs: 50, yMaxMs: 300 }) }
+
+const CONFIG: MonitorConfig = {
+  pair: { source: 'frontend', destination: 'cart-service' },
+  prometheusUrl: 'http://prometheus:9090',
+  query: 'the query',
+  quantiles: [0.5],
+  baselines: new Map([[0.5, TEN]]),
+  rules: { direction: 'above', minRequestsPerSecond: 0.1 },
+  pollIntervalMs: 5_000,
+  maxAgeSeconds: 45,
+}
+
+/** The answer of poll number `k`, five seconds apart. */
+function answer(k: number, latencies: Readonly<Record<string, string>>, requestsPerSecond = '5'): string {
+  const at = T + 5 * k
+  return vectorAnswer(
+    [
+      ...Object.entries(latencies).map(([quantile, value]) => ({ metric: { quantile }, value })),
+      { metric: { series: 'requests_per_second' }, value: requestsPerSecond },
+      { metric: { series: 'sample_timestamp_seconds' }, value: String(at - 3) },
+    ],
+    at,
+  )
+}
+
+interface Monitored {
+  readonly runtime: FakeRuntime
+  readonly poll: () => Promise<PollResult>
+  /** The lab7_ samples exported now. */
+  readonly exported: () => Promise<Readonly<Record<string, number>>>
+  readonly text: () => Promise<string>
+}
+
+function monitored(answers: readonly FakeAnswer[], config: Partial<MonitorConfig> = {}): Monitored {
+  const runtime = fakeRuntime(answers)
+  const registry = new Registry()
+  const { poll } = createMonitor({ ...CONFIG, ...config }, runtime, registry)
+  return {
+    runtime,
+    poll,
+    text: () => registry.metrics(),
+    exported: async () => samplesNamed(await registry.metrics(), 'lab7_'),
+  }
+}
+
+const PAIR = 'source="frontend",destination="cart-service"'
+
+function verdicts(holds: (typeof VERDICTS)[number]): Readonly<Record<string, number>> {
+  return Object.fromEntries(
+    VERDICTS.map((verdict) => [`lab7_verdict{${PAIR},verdict="${verdict}"}`, verdict === holds ? 1 : 0]),
+  )
+}
+
+/** What is exported after the first answer below, a good one of 8 ms. */
+const EIGHT: Readonly<Record<string, number>> = {
+  [`lab7_anomaly_count{${PAIR}}`]: 0,
+  [`lab7_mae{${PAIR},quantile="0.5"}`]: 2,
+  [`lab7_mape{${PAIR},quantile="0.5"}`]: 0.25,
+  [`lab7_y{${PAIR},quantile="0.5"}`]: 8,
+  [`lab7_y_min{${PAIR},quantile="0.5"}`]: 5,
+  [`lab7_y_max{${PAIR},quantile="0.5"}`]: 20,
+  [`lab7_yhat{${PAIR},quantile="0.5"}`]: 10,
+  ...verdicts('ok'),
+  [`lab7_requests_per_second{${PAIR}}`]: 5,
+  [`lab7_sample_timestamp_seconds{${PAIR}}`]: T,
+  [`lab7_anomalies_total{${PAIR}}`]: 0,
+  lab7_frontend_to_cart_service_anomaly_count: 0,
+  lab7_frontend_to_cart_service_mae: 2,
+  lab7_frontend_to_cart_service_mape: 0.25,
+  lab7_frontend_to_cart_service_y: 8,
+  lab7_frontend_to_cart_service_y_min: 5,
+  lab7_frontend_to_cart_service_y_max: 20,
+  lab7_frontend_to_cart_service_yhat: 10,
+}
+
+test('monitor: before the first poll nothing is exported but a counter at 0', async () => {
+  const { exported } = monitored([])
+  assert.deepEqual(await exported(), { [`lab7_anomalies_total{${PAIR}}`]: 0 })
+})
+
+test('monitor: a good poll exports what was measured, under both kinds of names', async () => {
+  const { poll, exported, runtime } = monitored([answer(0, { 0.5: '8' })])
+  assert.deepEqual(await poll(), { outcome: 'ok', detail: '' })
+  assert.deepEqual(await exported(), EIGHT)
+  assert.deepEqual(runtime.queries, ['the query'])
+})
+
+test('monitor: anomalies are counted on, poll after poll', async () => {
+  const { poll, exported } = monitored([answer(0, { 0.5: '25' }), answer(1, { 0.5: '8' }), answer(2, { 0.5: '40' })])
+  const seen: unknown[] = []
+  for (let i = 0; i < 3; i++) {
+    await poll()
+    const now = await exported()
+    seen.push([now[`lab7_anomaly_count{${PAIR}}`], now[`lab7_anomalies_total{${PAIR}}`]])
+  }
+  assert.deepEqual(seen, [
+    [1, 1],
+    [0, 1],
+    [1, 2],
+  ])
+})
+
+for (const { name, bad, outcome } of [
+  { name: 'NaN for want of requests', bad: answer(1, { 0.5: 'NaN' }, '3'), outcome: 'nonfinite' },
+  { name: 'an empty vector', bad: vectorAnswer([]), outcome: 'empty' },
+  { name: '503', bad: { status: 503, body: 'Service Unavailable' }, outcome: 'http_5xx' },
+  { name: 'a refused connection', bad: { code: 'ECONNREFUSED' }, outcome: 'conn' },
+  { name: 'HTML', bad: '<html>', outcome: 'bad_json' },
+  { name: 'half a JSON', bad: answer(1, { 0.5: '8' }).slice(0, 80), outcome: 'bad_json' },
+  { name: 'the same answer again', bad: answer(0, { 0.5: '8' }), outcome: 'stale' },
+  { name: 'a negative latency', bad: answer(1, { 0.5: '-8' }), outcome: 'out_of_domain' },
+] as const) {
+  test(`monitor: after ${name} every value is gone, and the verdict is no_data`, async () => {
+    const { poll, exported } = monitored([answer(0, { 0.5: '25' }), bad, answer(2, { 0.5: '8' })])
+    await poll()
+    assert.equal((await poll()).outcome, outcome)
+    const known = name.startsWith('NaN') ? { [`lab7_requests_per_second{${PAIR}}`]: 3 } : {}
+    assert.deepEqual(await exported(), {
+      ...verdicts('no_data'),
+      ...known,
+      [`lab7_anomalies_total{${PAIR}}`]: 1,
+    })
+    assert.equal((await poll()).outcome, 'ok', 'the next good answer is taken')
+    assert.deepEqual(await exported(), {
+      ...EIGHT,
+      [`lab7_sample_timestamp_seconds{${PAIR}}`]: T + 10,
+      [`lab7_anomalies_total{${PAIR}}`]: 1,
+    })
+  })
+}
+
+test('monitor: with too little traffic a latency is shown and not judged', async () => {
+  const { poll, exported } = monitored([answer(0, { 0.5: '500' }, '0.05')])
+  assert.equal((await poll()).outcome, 'ok')
+  assert.deepEqual(await exported(), {
+    [`lab7_y{${PAIR},quantile="0.5"}`]: 500,
+    [`lab7_y_min{${PAIR},quantile="0.5"}`]: 5,
+    [`lab7_y_max{${PAIR},quantile="0.5"}`]: 20,
+    [`lab7_yhat{${PAIR},quantile="0.5"}`]: 10,
+    ...verdicts('low_traffic'),
+    [`lab7_requests_per_second{${PAIR}}`]: 0.05,
+    [`lab7_sample_timestamp_seconds{${PAIR}}`]: T,
+    [`lab7_anomalies_total{${PAIR}}`]: 0,
+    lab7_frontend_to_cart_service_y: 500,
+    lab7_frontend_to_cart_service_y_min: 5,
+    lab7_frontend_to_cart_service_y_max: 20,
+    lab7_frontend_to_cart_service_yhat: 10,
+  })
+})
+
+test('monitor: a latency of 0 has no mape', async () => {
+  const { poll, exported } = monitored([answer(0, { 0.5: '8' }), answer(1, { 0.5: '0' })])
+  await poll()
+  await poll()
+  const now = await exported()
+  assert.equal(now[`lab7_mae{${PAIR},quantile="0.5"}`], 10)
+  assert.equal(now[`lab7_mape{${PAIR},quantile="0.5"}`], undefined)
+  assert.equal(now['lab7_frontend_to_cart_service_mape'], undefined)
+})
+
+test('monitor: of two quantiles each has its series, and the lab’s names show the first', async () => {
+  const two = {
+    quantiles: [0.5, 0.9],
+    baselines: new Map([
+      [0.5, TEN],
+      [0.9, HUNDRED],
+    ]),
+  }
+  const { poll, exported } = monitored([answer(0, { 0.5: '8', 0.9: '400' }), answer(1, { 0.5: 'NaN', 0.9: '90' })], two)
+  await poll()
+  let now = await exported()
+  assert.deepEqual(
+    ['lab7_y', 'lab7_mae'].flatMap((name) =>
+      ['0.5', '0.9'].map((quantile) => now[`${name}{${PAIR},quantile="${quantile}"}`]),
+    ),
+    [8, 400, 2, 300],
+  )
+  assert.deepEqual([now[`lab7_anomaly_count{${PAIR}}`], now['lab7_frontend_to_cart_service_y']], [1, 8])
+  await poll()
+  now = await exported()
+  assert.deepEqual(
+    ['0.5', '0.9'].map((quantile) => now[`lab7_y{${PAIR},quantile="${quantile}"}`]),
+    [undefined, 90],
+  )
+  assert.equal(now['lab7_frontend_to_cart_service_y'], undefined)
+})
+
+test('monitor: every poll is one log line, with the numbers', async () => {
+  const { poll, runtime } = monitored([answer(0, { 0.5: '8' }), { code: 'ECONNREFUSED' }])
+  await poll()
+  await poll()
+  const lines = runtime.logged.map((line) => without(line, 'time', 'level'))
+  assert.deepEqual(lines, [
+    {
+      source: 'frontend',
+      destination: 'cart-service',
+      verdict: 'ok',
+      anomalyCount: 0,
+      requestsPerSecond: 5,
+      quantiles: [{ quantile: 0.5, yMs: 8, yhatMs: 10, yMinMs: 5, yMaxMs: 20, maeMs: 2, mape: 0.25, score: 0.4 }],
+      msg: 'evaluated',
+    },
+    {
+      source: 'frontend',
+      destination: 'cart-service',
+      verdict: 'no_data',
+      anomalyCount: null,
+      requestsPerSecond: null,
+      quantiles: [],
+      msg: 'evaluated',
+    },
+  ])
+})
+
+test('monitor: a poll is over before the next slot, though Prometheus never answers', async () => {
+  const { poll, runtime } = monitored([{ never: true }])
+  const polled = poll()
+  await runtime.clock.asleep()
+  await runtime.clock.advance(4_000)
+  assert.deepEqual(await polled, { outcome: 'timeout', detail: 'no complete answer within 4 s' })
+})
+
+test('monitor: a stop in the middle of a poll is not logged as trouble', async () => {
+  const { poll, runtime } = monitored([{ never: true }])
+  const polled = poll()
+  await runtime.clock.asleep()
+  runtime.stop()
+  await polled
+  assert.deepEqual(runtime.logged, [])
+})
+
+test('monitor: two pairs whose metric names would be the same cannot share a registry unnoticed', () => {
+  const registry = new Registry()
+  const runtime = fakeRuntime([])
+  createMonitor(CONFIG, runtime, registry)
+  assert.throws(() =>
+    createMonitor({ ...CONFIG, pair: { source: 'frontend', destination: 'cart_service' } }, runtime, registry),
+  )
+})
+
+test('monitor: Prometheus accepts the exposition, hostile names and all', { skip: noPromtool() }, async () => {
+  const pair = { source: '購物.車/v2@x:1', destination: 'a-b' }
+  const { poll, text } = monitored([answer(0, { 0.5: '8' })], { pair })
+  await poll()
+  assertPromtoolAccepts(await text())
+})
