@@ -187,6 +187,14 @@ export const httpUrl: Parse<string> = (text, name) => {
   return url.href.replace(/\/+$/, '')
 }
 
+/** Quantiles separated by commas, each strictly between 0 and 1, none twice. */
+export const quantiles: Parse<readonly number[]> = (text, name) => {
+  const values = text.split(',').map((part) => quantile(part.trim(), name))
+  if (new Set(values).size < values.length)
+    throw new UsageError(`${name} names a quantile twice, got ${JSON.stringify(text)}`)
+  return values
+}
+
 /** A quantile, strictly between 0 and 1. */
 export const quantile: Parse<number> = (text, name) => {
   const value = decimal(text)

@@ -1,33 +1,33 @@
-import { DEFAULT_MODEL, MODELS, trainingOf } from '../core/baseline/model.js'
 import { UsageError } from '../core/errors.js'
 import { checkPromql, latencyTrafficAndAge } from '../core/promql.js'
-import type { Recording } from '../core/recording.js'
-import type { Baselines } from '../core/score.js'
+import type { ScoringRules } from '../core/score.js'
 import { createMonitor } from '../io/monitor.js'
 import { serveDaemon } from '../io/serve-daemon.js'
 import { readRecordingFile, warnOfRepairs } from '../io/training-file.js'
 import { command } from './command.js'
 import { daemonFlags, servePort } from './daemon-flags.js'
+import { fitBaselines, MODELS, UNLABELLED_QUANTILE, watchesOf } from './models.js'
 import {
   anyText,
   labelName,
   numberFrom,
   oneOf,
   optional,
-  quantile,
+  numberAbove,
+  quantiles,
   required,
   serviceName,
   duration,
+  type Values,
   withDefault,
 } from './flags.js'
 
 /** What scoring needs, for the daemon and for replay alike. */
 export const scoringFlags = {
-  model: withDefault(oneOf(...MODELS.map(({ name }) => name)), DEFAULT_MODEL.name, 'how the baseline is made'),
-  quantile: withDefault(
-    quantile,
-    '0.5',
-    'the quantile a training file without quantile labels holds; one with labels is scored at those it holds',
+  model: withDefault(oneOf(...MODELS.map(({ name }) => name)), MODELS[0].name, 'how the baseline is made'),
+  quantile: optional(
+    quantiles,
+    'quantiles to score, such as 0.5,0.95; those that the training data holds unless given (0.5 when it does not say)',
   ),
   direction: withDefault(
     oneOf('above', 'both'),
@@ -39,7 +39,20 @@ export const scoringFlags = {
     '0.1',
     'with less traffic than this a quantile means nothing and the verdict is low_traffic',
   ),
+  'min-deviation-ms': withDefault(numberFrom(0), '0', 'a smaller deviation from the expected latency is no anomaly'),
+  'min-deviation-ratio': withDefault(numberFrom(0), '0', 'the same as a share of the expected latency, 0.1 for 10 %'),
+  'slo-ms': optional(numberAbove(0), 'latency above this is an anomaly, whatever was normal in training'),
 } as const
+
+export function scoringRules(values: Values<typeof scoringFlags>): ScoringRules {
+  return {
+    direction: values.direction,
+    minRequestsPerSecond: values['min-requests-per-second'],
+    minDeviationMs: values['min-deviation-ms'],
+    minDeviationRatio: values['min-deviation-ratio'],
+    sloMs: values['slo-ms'] ?? null,
+  }
+}
 
 /** How the pair is found among Istio's metrics, for the monitor and for record alike. */
 export const pairFlags = {
@@ -59,20 +72,6 @@ const flags = {
   'prometheus-port': servePort('8080'),
 } as const
 
-/** One fitted baseline for each quantile that the recording holds. */
-export function fitBaselines(
-  recording: Recording,
-  options: { readonly model: (typeof MODELS)[number]['name']; readonly quantile: number; readonly what: string },
-): Baselines {
-  const model = MODELS.find(({ name }) => name === options.model) ?? DEFAULT_MODEL
-  return new Map(
-    recording.series.map((series) => [
-      series.quantile ?? options.quantile,
-      model.fit(trainingOf(series, options.what)),
-    ]),
-  )
-}
-
 export const monitorCommand = command({
   name: 'monitor',
   describe: 'Scores the latency of one pair of services against its training data and exports lab7_* gauges',
@@ -80,12 +79,12 @@ export const monitorCommand = command({
   prepare: (values) => {
     const file = values['training-data-file']
     const recording = readRecordingFile(file, '--training-data-file')
-    const baselines = fitBaselines(recording, {
+    const fitting = fitBaselines(recording, {
       model: values.model,
-      quantile: values.quantile,
+      quantiles: values.quantile ?? [],
       what: `--training-data-file: ${file}`,
     })
-    const quantiles = [...baselines.keys()]
+    const quantiles = values.quantile ?? recording.series.map(({ quantile }) => quantile ?? UNLABELLED_QUANTILE)
     const pair = { source: values.service1, destination: values.service2 }
     const window = values['query-window']
     if (values.query !== undefined) {
@@ -112,19 +111,21 @@ export const monitorCommand = command({
       run: async (runtime) => {
         const { logger } = runtime
         const trainingSamples = recording.series.map(({ latenciesMs }) => latenciesMs.filter(Number.isFinite).length)
-        logger.info(
-          {
-            ...pair,
-            model: values.model,
-            quantiles,
-            trainingDataFile: file,
-            trainingSamples,
-            query,
-          },
-          'baseline fitted',
-        )
         warnOfRepairs(logger, recording, file)
-        if (values.check) return 0
+        const fitted = Promise.resolve(fitting).then((baselines) => {
+          const baseline = [...baselines.values()].map(({ summary }) => summary)
+          logger.info(
+            { ...pair, model: values.model, quantiles, baseline, trainingDataFile: file, trainingSamples, query },
+            'baseline fitted',
+          )
+          return watchesOf(baselines)
+        })
+        if (values.check) {
+          await fitted
+          return 0
+        }
+        // A model that is fitted at once is there for the first poll.
+        const watches = fitting instanceof Promise ? fitted : await fitted
         const pollIntervalMs = values['poll-interval-seconds'] * 1000
         return serveDaemon(
           runtime,
@@ -141,11 +142,8 @@ export const monitorCommand = command({
                 prometheusUrl: values['prometheus-url'],
                 query,
                 quantiles,
-                baselines,
-                rules: {
-                  direction: values.direction,
-                  minRequestsPerSecond: values['min-requests-per-second'],
-                },
+                watches,
+                rules: scoringRules(values),
                 pollIntervalMs,
                 // Prometheus drops a sidecar that died from the window bit by bit; before that the value is not fresh.
                 maxAgeSeconds: values.query === undefined ? 0.75 * window.seconds : null,

@@ -3,7 +3,8 @@ import { readRecordingFile, warnOfRepairs } from '../io/training-file.js'
 import { command } from './command.js'
 import { toggle } from './flags.js'
 import { incidentRules, ruleFlags } from './incident.js'
-import { fitBaselines, scoringFlags } from './monitor.js'
+import { fitBaselines, UNLABELLED_QUANTILE, watchesOf } from './models.js'
+import { scoringFlags, scoringRules } from './monitor.js'
 
 const flags = {
   ...scoringFlags,
@@ -20,13 +21,12 @@ export const replayCommand = command({
   flags,
   positionals: ['training', 'series'],
   prepare: (values, [trainingPath = '', seriesPath = '']) => {
-    const baselines = fitBaselines(readRecordingFile(trainingPath, 'TRAINING'), {
+    const fitting = fitBaselines(readRecordingFile(trainingPath, 'TRAINING'), {
       model: values.model,
-      quantile: values.quantile,
+      quantiles: values.quantile ?? [],
       what: `TRAINING: ${trainingPath}`,
     })
     const recording = readRecordingFile(seriesPath, 'SERIES')
-    const rules = { direction: values.direction, minRequestsPerSecond: values['min-requests-per-second'] }
     const pair = { source: 'source', destination: 'destination', accumulatorThreshold: undefined }
     const incident = values.incident ? incidentRules(values, [pair]) : null
     return {
@@ -34,10 +34,10 @@ export const replayCommand = command({
       run: async ({ stdout, signal, logger }) => {
         warnOfRepairs(logger, recording, seriesPath)
         const replayed = replay({
-          baselines,
+          watches: watchesOf(await fitting),
           recording,
-          rules,
-          quantileOf: ({ quantile }) => quantile ?? values.quantile,
+          rules: scoringRules(values),
+          quantileOf: ({ quantile }) => quantile ?? values.quantile?.[0] ?? UNLABELLED_QUANTILE,
         })
         let chunk = ''
         for (const item of incident === null ? replayed : incidentLines(replayed, incident)) {

@@ -33,6 +33,30 @@ export const MONITOR_GAUGES = {
   yMin: { name: 'lab7_y_min', type: 'gauge', help: 'Lower edge of the expected band in milliseconds', labels: SCORED },
   yMax: { name: 'lab7_y_max', type: 'gauge', help: 'Upper edge of the expected band in milliseconds', labels: SCORED },
   yhat: { name: 'lab7_yhat', type: 'gauge', help: 'Expected latency in milliseconds', labels: SCORED },
+  score: {
+    name: 'lab7_anomaly_score',
+    type: 'gauge',
+    help: 'How far out the last sample was: 1 on the edge of the band, 2 twice as far; 0 or more',
+    labels: SCORED,
+  },
+  saturated: {
+    name: 'lab7_saturated',
+    type: 'gauge',
+    help: '1 when latency is beyond the last bucket of the histogram, so that it may be any amount worse, else 0',
+    labels: SCORED,
+  },
+  drift: {
+    name: 'lab7_training_drift_ratio',
+    type: 'gauge',
+    help: 'Normal latency now over normal latency in the training data, as far as the model follows it',
+    labels: SCORED,
+  },
+  beyondTraining: {
+    name: 'lab7_traffic_beyond_training',
+    type: 'gauge',
+    help: '1 when there is more traffic than the training data holds, and the band is wider for it, else 0',
+    labels: PAIR,
+  },
   verdict: {
     name: 'lab7_verdict',
     type: 'gauge',
@@ -152,3 +176,26 @@ export const PAIR_METRICS = {
 export function pairMetricName({ source, destination }: Pair, suffix: string): string {
   return `lab7_${source}_to_${destination}_${suffix}`.replace(/[^a-zA-Z0-9_]/g, '_')
 }
+
+/** The incident daemon's, about what it tells Alertmanager. */
+export const NOTIFIER_METRICS = {
+  notifications: {
+    name: 'meshfever_notifications_total',
+    type: 'counter',
+    help: 'Posts of alerts to an Alertmanager by what they came to',
+    labels: ['result'],
+    values: ['sent', 'failed', 'rejected'],
+  },
+  pending: {
+    name: 'meshfever_notifications_pending',
+    type: 'gauge',
+    help: 'Alertmanagers that have not taken the newest alerts yet',
+    labels: [],
+  },
+  expected: {
+    name: 'lab7_incident_expected',
+    type: 'gauge',
+    help: '1 while a maintenance window marks incidents as expected, else 0',
+    labels: [],
+  },
+} as const satisfies Readonly<Record<string, Metric>>

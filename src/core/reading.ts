@@ -53,6 +53,8 @@ export type Reading =
       readonly kind: 'missing'
       readonly outcome: Exclude<PollOutcome, 'ok' | 'warnings'>
       readonly detail: string
+      /** When Prometheus evaluated the query, unix seconds; null when it did not answer, or not with a time. */
+      readonly timestampSeconds: number | null
       /** Known where latency is not: no requests make no latency. */
       readonly requestsPerSecond: number | null
     }
@@ -69,9 +71,10 @@ export interface Expected {
 export function missing(
   outcome: Extract<Reading, { kind: 'missing' }>['outcome'],
   detail: string,
-  requestsPerSecond: number | null = null,
+  known: { readonly timestampSeconds?: number; readonly requestsPerSecond?: number | null } = {},
 ): Reading {
-  return { kind: 'missing', outcome, detail, requestsPerSecond }
+  const { timestampSeconds = null, requestsPerSecond = null } = known
+  return { kind: 'missing', outcome, detail, timestampSeconds, requestsPerSecond }
 }
 
 /** Makes one reading of the answer to a pair's query. Nothing in it is repaired: what cannot be trusted is missing. */
@@ -99,16 +102,20 @@ export function readVector(vector: Vector, expected: Expected): Reading {
   const rate = single(vector, REQUESTS_PER_SECOND)
   const requestsPerSecond = isRate(rate) ? rate : null
   const scored: QuantileLatency[] = []
+  let trouble: Reading | undefined
   for (const quantile of expected.quantiles) {
     const found = latencies.filter(({ labels }) => isQuantile(labels, quantile, expected.quantiles.length))
     if (found.length > 1) return missing('multi', `${found.length} series where one was expected`)
     const latencyMs = found[0]?.value
     if (latencyMs === undefined || Number.isNaN(latencyMs)) continue
-    if (!Number.isFinite(latencyMs)) return missing('nonfinite', `latency is ${latencyMs}`)
-    if (latencyMs < 0 || latencyMs > MAX_LATENCY_MS) return missing('out_of_domain', `latency is ${latencyMs} ms`)
-    scored.push({ quantile, latencyMs })
+    if (latencyMs >= 0 && latencyMs <= MAX_LATENCY_MS) scored.push({ quantile, latencyMs })
+    else if (Number.isFinite(latencyMs)) trouble ??= missing('out_of_domain', `latency is ${latencyMs} ms`)
+    else trouble ??= missing('nonfinite', `latency is ${latencyMs}`)
   }
-  if (scored.length === 0) return missing('nonfinite', 'no requests in the window', requestsPerSecond)
+  if (scored.length === 0) {
+    const known = { timestampSeconds: evaluatedSeconds, requestsPerSecond }
+    return trouble ?? missing('nonfinite', 'no requests in the window', known)
+  }
   return {
     kind: 'sample',
     outcome: vector.warnings > 0 ? 'warnings' : 'ok',

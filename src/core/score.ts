@@ -1,4 +1,5 @@
-import type { Expectation, Fitted } from './baseline/model.js'
+import { deviationIn, type Expectation, type Judgement, type Watch } from './baseline/model.js'
+import { HIGHEST_BUCKET_MS } from './istio-buckets.js'
 import type { Reading } from './reading.js'
 
 /** What a poll says of a pair; exactly one holds. */
@@ -10,88 +11,122 @@ export interface ScoringRules {
   readonly direction: 'above' | 'both'
   /** With fewer requests per second in the window, a quantile means nothing. */
   readonly minRequestsPerSecond: number
+  /** A smaller deviation from yhat, in milliseconds, is no anomaly whatever the band says. */
+  readonly minDeviationMs: number
+  /** The same as a share of yhat. */
+  readonly minDeviationRatio: number
+  /** Slower than this is an anomaly whatever the band says; null for none. */
+  readonly sloMs: number | null
 }
 
 /** One quantile of a sample against its baseline. */
 export interface ScoredQuantile extends Expectation {
   readonly quantile: number
-  /** The measured latency, milliseconds. */
-  readonly yMs: number
+  /** The measured latency, milliseconds; null when it is missing. What follows is null then, and when it was not judged. */
+  readonly yMs: number | null
   /** |y - yhat|, milliseconds: scikit-learn's mean_absolute_error of this one sample. */
-  readonly maeMs: number
-  /** |y - yhat| / |y|: scikit-learn's mean_absolute_percentage_error of this one sample, a ratio. Null when y is 0. */
+  readonly maeMs: number | null
+  /** |y - yhat| / |y|: scikit-learn's mean_absolute_percentage_error of this one sample, a ratio. Null when y is 0, too. */
   readonly mape: number | null
-  /** Distance from yhat in half widths of the band on that side: 1 on the band's edge, more is further out. */
-  readonly score: number
-  readonly anomalous: boolean
+  /** 1 on the edge of the band, more is further out, less is inside; never negative. */
+  readonly score: number | null
+  readonly anomalous: boolean | null
+  /** True when the latency is beyond what the histogram can tell: it may be any amount worse. */
+  readonly saturated: boolean
+  /** Live normal latency over the training's; null when the model does not follow it. */
+  readonly driftRatio: number | null
+  /** True when there is more traffic than the training saw. */
+  readonly beyondTraining: boolean
 }
 
-export type Evaluation =
-  | {
-      readonly verdict: 'ok' | 'anomalous' | 'low_traffic'
-      readonly timestampSeconds: number
-      readonly requestsPerSecond: number | null
-      readonly quantiles: readonly ScoredQuantile[]
-      /** How many of the quantiles are anomalous; null when they were not judged. */
-      readonly anomalyCount: number | null
-    }
-  | {
-      readonly verdict: 'low_traffic' | 'no_data' | 'warming'
-      readonly timestampSeconds: null
-      readonly requestsPerSecond: number | null
-      readonly quantiles: readonly []
-      readonly anomalyCount: null
-    }
+export interface Evaluation {
+  readonly verdict: Verdict
+  /** When Prometheus evaluated the sample, unix seconds; null without a sample. */
+  readonly timestampSeconds: number | null
+  readonly requestsPerSecond: number | null
+  /** In scored order. Empty when not even the time is known. */
+  readonly quantiles: readonly ScoredQuantile[]
+  /** How many of the quantiles are anomalous; null when they were not judged. */
+  readonly anomalyCount: number | null
+}
 
-/** What `score` needs to know of a pair: a fitted baseline for each scored quantile. */
-export type Baselines = ReadonlyMap<number, Fitted>
+/** What watches a pair: one watch for each scored quantile, in order. */
+export type Watches = ReadonlyMap<number, Watch>
 
-/** A latency this close to the edge of a band has an infinite score otherwise. */
-const MIN_HALF_WIDTH_MS = 1e-9
-
-/** Judges one reading. A missing sample is neither healthy nor anomalous. */
-export function score(baselines: Baselines, reading: Reading, rules: ScoringRules): Evaluation {
+/**
+ * Judges one reading. A missing sample is neither healthy nor anomalous.
+ *
+ * @param watches - null while the baselines are still being fitted
+ */
+export function score(watches: Watches | null, reading: Reading, rules: ScoringRules): Evaluation {
   const { requestsPerSecond } = reading.kind === 'sample' ? reading.sample : reading
   const lowTraffic = requestsPerSecond !== null && requestsPerSecond < rules.minRequestsPerSecond
-  if (reading.kind === 'missing') {
-    const verdict = lowTraffic ? 'low_traffic' : 'no_data'
-    return { verdict, timestampSeconds: null, requestsPerSecond, quantiles: [], anomalyCount: null }
-  }
-  const { timestampSeconds, latencies } = reading.sample
-  const quantiles = latencies.flatMap(({ quantile, latencyMs }) => {
-    const fitted = baselines.get(quantile)
-    return fitted === undefined
-      ? []
-      : [scoreQuantile({ quantile, yMs: latencyMs }, fitted.expect(timestampSeconds), rules.direction)]
+  const nothing = { timestampSeconds: null, requestsPerSecond, quantiles: [], anomalyCount: null }
+  if (watches === null) return { ...nothing, verdict: 'warming' }
+  const timestampSeconds = reading.kind === 'sample' ? reading.sample.timestampSeconds : reading.timestampSeconds
+  if (timestampSeconds === null) return { ...nothing, verdict: lowTraffic ? 'low_traffic' : 'no_data' }
+
+  const latencies = reading.kind === 'sample' ? reading.sample.latencies : []
+  const quantiles = [...watches].map(([quantile, watch]) => {
+    const yMs = latencies.find((candidate) => candidate.quantile === quantile)?.latencyMs ?? null
+    // A latency that means nothing must not be learnt from either.
+    const latencyMs = lowTraffic ? null : yMs
+    const judgement = watch.judge({ timestampSeconds, latencyMs, requestsPerSecond })
+    return scoreQuantile({ quantile, yMs, latencyMs }, judgement, rules)
   })
-  if (lowTraffic) {
-    return { verdict: 'low_traffic', timestampSeconds, requestsPerSecond, quantiles, anomalyCount: null }
+  if (reading.kind === 'missing') {
+    return { ...nothing, verdict: lowTraffic ? 'low_traffic' : 'no_data', quantiles }
   }
-  const anomalyCount = quantiles.filter(({ anomalous }) => anomalous).length
-  return {
-    verdict: anomalyCount > 0 ? 'anomalous' : 'ok',
-    timestampSeconds,
-    requestsPerSecond,
-    quantiles,
-    anomalyCount,
-  }
+  const sample = { timestampSeconds, requestsPerSecond, quantiles }
+  if (lowTraffic) return { ...sample, verdict: 'low_traffic', anomalyCount: null }
+  const anomalyCount = quantiles.filter(({ anomalous }) => anomalous === true).length
+  return { ...sample, verdict: anomalyCount > 0 ? 'anomalous' : 'ok', anomalyCount }
 }
 
 function scoreQuantile(
-  { quantile, yMs }: { readonly quantile: number; readonly yMs: number },
-  expectation: Expectation,
-  direction: ScoringRules['direction'],
+  measured: { readonly quantile: number; readonly yMs: number | null; readonly latencyMs: number | null },
+  judgement: Judgement,
+  rules: ScoringRules,
 ): ScoredQuantile {
-  const { yhatMs, yMinMs, yMaxMs } = expectation
-  const maeMs = Math.abs(yMs - yhatMs)
-  const halfWidthMs = Math.max(MIN_HALF_WIDTH_MS, yMs >= yhatMs ? yMaxMs - yhatMs : yhatMs - yMinMs)
-  return {
-    ...expectation,
+  const { quantile, yMs, latencyMs } = measured
+  const band = ruledBand(judgement, rules)
+  const common = {
+    ...band,
     quantile,
     yMs,
-    maeMs,
-    mape: yMs === 0 ? null : maeMs / Math.abs(yMs),
-    score: maeMs / halfWidthMs,
-    anomalous: yMs > yMaxMs || (direction === 'both' && yMs < yMinMs),
+    saturated: yMs !== null && yMs >= HIGHEST_BUCKET_MS,
+    driftRatio: judgement.driftRatio,
+    beyondTraining: judgement.beyondTraining,
   }
+  if (latencyMs === null) return { ...common, maeMs: null, mape: null, score: null, anomalous: null }
+  const maeMs = Math.abs(latencyMs - band.yhatMs)
+  const deviation = ruledDeviation(judgement, latencyMs, rules)
+  return {
+    ...common,
+    maeMs,
+    mape: latencyMs === 0 ? null : maeMs / latencyMs,
+    score: deviation,
+    anomalous: deviation > 1,
+  }
+}
+
+/** The band with the rules applied: at least as wide as the least deviation, and not above the SLO. */
+function ruledBand({ yhatMs, yMinMs, yMaxMs }: Expectation, rules: ScoringRules): Expectation {
+  const leastMs = Math.max(rules.minDeviationMs, rules.minDeviationRatio * yhatMs)
+  const upperMs = Math.max(yMaxMs, yhatMs + leastMs)
+  return {
+    yhatMs,
+    yMinMs: Math.max(0, Math.min(yMinMs, yhatMs - leastMs)),
+    yMaxMs: rules.sloMs === null ? upperMs : Math.max(yhatMs, Math.min(upperMs, rules.sloMs)),
+  }
+}
+
+function ruledDeviation(judgement: Judgement, latencyMs: number, rules: ScoringRules): number {
+  const { direction, sloMs } = rules
+  const signed = judgement.deviation
+  const own = direction === 'above' ? Math.max(0, signed) : Math.abs(signed)
+  // Inside a band that the rules widened, the model's own deviation is too large.
+  const widened = Math.abs(deviationIn(ruledBand(judgement, { ...rules, sloMs: null }), latencyMs))
+  const deviation = rules.minDeviationMs > 0 || rules.minDeviationRatio > 0 ? Math.min(own, widened) : own
+  return sloMs !== null && latencyMs > sloMs ? Math.max(deviation, latencyMs / sloMs) : deviation
 }

@@ -104,7 +104,6 @@ export function createMonitorGauges(registry: Registry, pair: Pair, quantiles: r
   const named = mapValues(PAIR_METRICS, ({ suffix, help }) =>
     gauge(registry, { name: pairMetricName(pair, suffix), help, labels: [] }),
   )
-  const scored = ['mae', 'mape', 'y', 'yMin', 'yMax', 'yhat'] as const
   return {
     publish: (evaluation) => {
       for (const verdict of VERDICTS) {
@@ -112,21 +111,28 @@ export function createMonitorGauges(registry: Registry, pair: Pair, quantiles: r
       }
       quantiles.forEach((quantile, i) => {
         const found = evaluation.quantiles.find((candidate) => candidate.quantile === quantile)
-        // What was not judged for want of traffic has a latency and a band, but no error.
-        const judged = evaluation.anomalyCount === null ? undefined : found
+        // A band without a sample would look like knowledge of now.
+        const sample = found?.yMs === null ? undefined : found
         const values = {
-          mae: judged?.maeMs,
-          mape: judged?.mape,
-          y: found?.yMs,
-          yMin: found?.yMinMs,
-          yMax: found?.yMaxMs,
-          yhat: found?.yhatMs,
+          mae: sample?.maeMs,
+          mape: sample?.mape,
+          y: sample?.yMs,
+          yMin: sample?.yMinMs,
+          yMax: sample?.yMaxMs,
+          yhat: sample?.yhatMs,
         }
-        for (const key of scored) {
-          setOrRemove(labelled[key], { ...labels, quantile: String(quantile) }, values[key])
+        const scored = { ...labels, quantile: String(quantile) }
+        for (const key of Object.keys(values) as (keyof typeof values)[]) {
+          setOrRemove(labelled[key], scored, values[key])
           if (i === 0) setOrRemove(named[key], {}, values[key])
         }
+        setOrRemove(labelled.score, scored, sample?.score)
+        setOrRemove(labelled.saturated, scored, sample === undefined ? null : Number(sample.saturated))
+        setOrRemove(labelled.drift, scored, sample?.driftRatio)
       })
+      const [first] = evaluation.quantiles
+      const beyond = first === undefined || first.yMs === null ? null : Number(first.beyondTraining)
+      setOrRemove(labelled.beyondTraining, labels, beyond)
       setOrRemove(labelled.anomalyCount, labels, evaluation.anomalyCount)
       setOrRemove(named.anomalyCount, {}, evaluation.anomalyCount)
       setOrRemove(labelled.requestsPerSecond, labels, evaluation.requestsPerSecond)

@@ -2,7 +2,7 @@ import type { Registry } from 'prom-client'
 
 import type { Pair } from '../core/pair.js'
 import { missing, type Reading, readVector } from '../core/reading.js'
-import { type Baselines, type Evaluation, score, type ScoringRules } from '../core/score.js'
+import { type Evaluation, score, type ScoringRules, type Watches } from '../core/score.js'
 import { createMonitorGauges } from './gauges.js'
 import { EVALUATED } from './log.js'
 import { queryInstant } from './prometheus.js'
@@ -13,9 +13,10 @@ export interface MonitorConfig {
   readonly pair: Pair
   readonly prometheusUrl: string
   readonly query: string
-  /** Those that are scored, each with a baseline. */
+  /** Those that are scored, in order. */
   readonly quantiles: readonly number[]
-  readonly baselines: Baselines
+  /** One for each of them; a promise while a baseline takes its time, and the verdict is `warming` until then. */
+  readonly watches: Watches | Promise<Watches>
   readonly rules: ScoringRules
   readonly pollIntervalMs: number
   /** How old the newest sample may be; null when the query does not tell. */
@@ -23,10 +24,23 @@ export interface MonitorConfig {
 }
 
 export function createMonitor(config: MonitorConfig, runtime: Runtime, registry: Registry): Poller {
-  const { pair, prometheusUrl, query, quantiles, baselines, rules, maxAgeSeconds } = config
+  const { pair, prometheusUrl, query, quantiles, rules, maxAgeSeconds } = config
   const gauges = createMonitorGauges(registry, pair, quantiles)
   const deadlineMs = pollDeadlineMs(config.pollIntervalMs)
   let lastTimestampSeconds: number | null = null
+  let watches: Watches | null = null
+  let broken: Error | null = null
+  if (config.watches instanceof Promise) {
+    config.watches.then(
+      (ready) => {
+        watches = ready
+      },
+      (error: unknown) => {
+        broken = error instanceof Error ? error : new Error(String(error))
+      },
+    )
+  } else watches = config.watches
+  const drift = createDriftLog(runtime, pair)
 
   const read = async (): Promise<Reading> => {
     const answer = await queryInstant(runtime, { prometheusUrl, query, deadlineMs })
@@ -35,11 +49,15 @@ export function createMonitor(config: MonitorConfig, runtime: Runtime, registry:
   }
   return {
     poll: async () => {
+      if (broken !== null) throw broken
       const reading = await read()
       if (reading.kind === 'sample') lastTimestampSeconds = reading.sample.timestampSeconds
-      const evaluation = score(baselines, reading, rules)
+      const evaluation = score(watches, reading, rules)
       gauges.publish(evaluation)
-      if (!runtime.signal.aborted) runtime.logger.info(logged(pair, evaluation), EVALUATED)
+      if (!runtime.signal.aborted) {
+        runtime.logger.info(logged(pair, evaluation), EVALUATED)
+        drift.note(evaluation)
+      }
       return { outcome: reading.outcome, detail: reading.kind === 'missing' ? reading.detail : '' }
     },
   }
@@ -53,15 +71,43 @@ function logged({ source, destination }: Pair, evaluation: Evaluation): Record<s
     verdict,
     anomalyCount,
     requestsPerSecond,
-    quantiles: quantiles.map(({ quantile, yMs, yhatMs, yMinMs, yMaxMs, maeMs, mape, score: distance }) => ({
-      quantile,
-      yMs,
-      yhatMs,
-      yMinMs,
-      yMaxMs,
-      maeMs,
-      mape,
-      score: distance,
-    })),
+    quantiles: quantiles
+      .filter(({ yMs }) => yMs !== null)
+      .map(({ quantile, yMs, yhatMs, yMinMs, yMaxMs, maeMs, mape, score: distance, saturated, beyondTraining }) => ({
+        quantile,
+        yMs,
+        yhatMs,
+        yMinMs,
+        yMaxMs,
+        maeMs,
+        mape,
+        score: distance,
+        // Said when it is so: the band is wider than the training alone would make it, or the latency may be any amount worse.
+        ...(beyondTraining ? { beyondTraining } : {}),
+        ...(saturated ? { saturated } : {}),
+      })),
+  }
+}
+
+/** Normal latency this far from the training's is near the end of what the default model follows. */
+const DRIFT_WORTH_A_WORD = 1.15
+
+/** Says once when live normal traffic has moved away from the training, and once when it is back. */
+function createDriftLog({ logger }: Runtime, pair: Pair): { note(evaluation: Evaluation): void } {
+  let drifted = false
+  return {
+    note: ({ verdict, quantiles }) => {
+      const driftRatio = quantiles[0]?.driftRatio ?? null
+      if (verdict !== 'ok' || driftRatio === null) return
+      const now = driftRatio > DRIFT_WORTH_A_WORD || driftRatio < 1 / DRIFT_WORTH_A_WORD
+      if (now === drifted) return
+      drifted = now
+      if (now) {
+        logger.warn(
+          { source: pair.source, destination: pair.destination, driftRatio, todo: 'record new training data' },
+          'normal latency has moved away from the training data',
+        )
+      } else logger.info({ source: pair.source, destination: pair.destination, driftRatio }, 'training data fits again')
+    },
   }
 }

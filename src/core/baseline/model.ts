@@ -1,6 +1,5 @@
 import { RecordingError } from '../errors.js'
 import type { LatencySeries } from '../recording.js'
-import { robustBand } from './robust-band.js'
 
 /** What normal looks like, to fit a baseline on. Arrays of one length, at least MIN_TRAINING_SAMPLES. */
 export interface Training {
@@ -12,6 +11,35 @@ export interface Training {
   readonly requestsPerSecond: readonly number[] | null
 }
 
+/** A way to say what is normal. Only what `fit` returns can be asked, and only through a watch. */
+export interface Model {
+  readonly name: string
+  /** Fewer samples say nothing about what is normal. */
+  readonly minSamples: number
+  readonly fit: (training: Training) => Fitted | Promise<Fitted>
+}
+
+export interface Fitted {
+  /** What was found in the training, in words, for the log. */
+  readonly summary: string
+  /** Starts watching a stream. One for each series. */
+  readonly watch: () => Watch
+}
+
+/** Judges one stream, sample by sample in time order. What it remembers of it is bounded in size and in effect. */
+export interface Watch {
+  readonly judge: (observation: Observation) => Judgement
+}
+
+export interface Observation {
+  /** Unix seconds. */
+  readonly timestampSeconds: number
+  /** Milliseconds, at least 0; null when the sample is missing: what is normal can be asked all the same. */
+  readonly latencyMs: number | null
+  /** Null where unknown. */
+  readonly requestsPerSecond: number | null
+}
+
 /** What is normal at one time: yMinMs <= yhatMs <= yMaxMs, all finite, yMinMs at least 0. */
 export interface Expectation {
   readonly yhatMs: number
@@ -19,35 +47,38 @@ export interface Expectation {
   readonly yMaxMs: number
 }
 
-/** A way to say what is normal. Only what `fit` returns can be asked. */
-export interface Model {
-  readonly name: string
-  readonly fit: (training: Training) => Fitted
+export interface Judgement extends Expectation {
+  /** Where the latency lies: 0 on yhat, 1 on the upper edge of the band, -1 on the lower one. 0 when it is missing. */
+  readonly deviation: number
+  /** Live normal latency over the training's, as far as the model follows it; null when it does not. */
+  readonly driftRatio: number | null
+  /** True when there is more traffic than the training saw, and the band is wider for it. */
+  readonly beyondTraining: boolean
 }
 
-export interface Fitted {
-  /** @param timestampSeconds - unix seconds, at or after the last time asked for */
-  readonly expect: (timestampSeconds: number) => Expectation
+/** A latency this close to the edge of a band has an infinite deviation otherwise. */
+const MIN_HALF_WIDTH_MS = 1e-9
+
+/** Where a latency lies in a band: linear on either side of yhat. */
+export function deviationIn({ yhatMs, yMinMs, yMaxMs }: Expectation, latencyMs: number | null): number {
+  if (latencyMs === null) return 0
+  const halfWidthMs = latencyMs >= yhatMs ? yMaxMs - yhatMs : yhatMs - yMinMs
+  return (latencyMs - yhatMs) / Math.max(MIN_HALF_WIDTH_MS, halfWidthMs)
 }
-
-export const MODELS = [robustBand] as const satisfies readonly Model[]
-export const DEFAULT_MODEL = robustBand
-
-/** Fewer samples say nothing about what is normal. */
-export const MIN_TRAINING_SAMPLES = 30
 
 /**
  * The samples of a recorded series that can be trained on.
  *
  * @throws {RecordingError} when there are too few; `what` names the file and the series
  */
-export function trainingOf(series: LatencySeries, what: string): Training {
+export function trainingOf(series: LatencySeries, { name, minSamples }: Model, what: string): Training {
   const kept = series.latenciesMs.flatMap((latencyMs, i) => (Number.isFinite(latencyMs) ? [i] : []))
-  if (kept.length === 0)
+  if (kept.length === 0) {
     throw new RecordingError(`${what}: no finite value in ${series.latenciesMs.length} samples; ${HOW_TO}`)
-  if (kept.length < MIN_TRAINING_SAMPLES) {
+  }
+  if (kept.length < minSamples) {
     throw new RecordingError(
-      `${what}: too few values to train on: at least ${MIN_TRAINING_SAMPLES} needed, got ${kept.length}; ${HOW_TO}`,
+      `${what}: too few values to train ${name} on: at least ${minSamples} needed, got ${kept.length}, ${minSamples - kept.length} more; ${HOW_TO}`,
     )
   }
   const pick = (values: readonly number[]): number[] => kept.map((i) => values[i] ?? NaN)

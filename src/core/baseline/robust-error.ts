@@ -1,0 +1,42 @@
+import { quantileSorted } from 'simple-statistics'
+
+/** Mean absolute value of normal data is sigma / 1.25 (sqrt(2 / pi)). */
+export const MEAN_ABS_TO_SIGMA = 1.25
+
+/** Rising, without NaN. */
+export function finiteSorted(values: ArrayLike<number>): number[] {
+  const kept: number[] = []
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!
+    if (Number.isFinite(value)) kept.push(value)
+  }
+  return Array.from(Float64Array.from(kept).sort())
+}
+
+/** Quantile of rising values; NaN of none. @param p - in [0, 1] */
+export function quantileOf(sorted: number[], p: number): number {
+  return sorted.length === 0 ? NaN : quantileSorted(sorted, p)
+}
+
+/** Mean absolute residual, each counted at most at the 95 % point: a spike must not choose the baseline. Infinity of none. */
+export function clippedMeanAbs(residuals: ArrayLike<number>): number {
+  return clippedMean(residuals, 0.95, (value) => value)
+}
+
+/** Root mean square, clipped at the 99.5 % point: it feels rare surges, which is what traffic is there to explain. */
+export function clippedRms(residuals: ArrayLike<number>): number {
+  return Math.sqrt(clippedMean(residuals, 0.995, (value) => value * value))
+}
+
+function clippedMean(residuals: ArrayLike<number>, p: number, of: (magnitude: number) => number): number {
+  const magnitudes = finiteSorted(Float64Array.from(residuals, Math.abs))
+  if (magnitudes.length === 0) return Infinity
+  const limit = quantileOf(magnitudes, p)
+  let sum = 0
+  for (const magnitude of magnitudes) sum += of(Math.min(magnitude, limit))
+  return sum / magnitudes.length
+}
+
+export function clamp(value: number, low: number, high: number): number {
+  return value < low ? low : value > high ? high : value
+}

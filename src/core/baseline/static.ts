@@ -1,0 +1,47 @@
+import { mean, median, medianAbsoluteDeviation, standardDeviation } from 'simple-statistics'
+
+import { deviationIn, type Expectation, type Fitted, type Model } from './model.js'
+
+/** Makes a MAD estimate the standard deviation of normal data: 1 / Phi^-1(3/4). Rousseeuw & Croux, JASA 88 (1993). */
+const MAD_TO_SIGMA = 1.4826
+
+/** A flat recording has no scatter and would make every other value an anomaly: nothing is known better than 2 %. */
+const MIN_RELATIVE_HALF_WIDTH = 0.02
+
+const MIN_SAMPLES = 30
+
+/** Mean and standard deviation of the training: the band is +-3 sigma at all times. */
+export const staticSigma: Model = {
+  name: 'static-sigma',
+  minSamples: MIN_SAMPLES,
+  fit: ({ latenciesMs }) => {
+    const values = [...latenciesMs]
+    return constantBand(mean(values), 3 * standardDeviation(values))
+  },
+}
+
+/** Median and median absolute deviation of the training: the band is +-5 robust sigmas at all times. */
+export const staticMad: Model = {
+  name: 'static-mad',
+  minSamples: MIN_SAMPLES,
+  fit: ({ latenciesMs }) => {
+    const values = [...latenciesMs]
+    return constantBand(median(values), 5 * MAD_TO_SIGMA * medianAbsoluteDeviation(values))
+  },
+}
+
+function constantBand(yhatMs: number, halfWidthMs: number): Fitted {
+  const width = Math.max(halfWidthMs, MIN_RELATIVE_HALF_WIDTH * yhatMs)
+  const expectation: Expectation = { yhatMs, yMinMs: Math.max(0, yhatMs - width), yMaxMs: yhatMs + width }
+  return {
+    summary: `${yhatMs.toPrecision(4)} ms +- ${width.toPrecision(3)} ms`,
+    watch: () => ({
+      judge: ({ latencyMs }) => ({
+        ...expectation,
+        deviation: deviationIn(expectation, latencyMs),
+        driftRatio: null,
+        beyondTraining: false,
+      }),
+    }),
+  }
+}
