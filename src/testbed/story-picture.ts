@@ -72,7 +72,7 @@ export async function storyPicture(options: {
   const spec = {
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
     background: 'white',
-    spacing: 14,
+    spacing: 36,
     bounds: 'flush',
     config: { axis: { labelFontSize: 11, titleFontSize: 11 }, title: { anchor: 'start', fontSize: 13 } },
     vconcat: [
@@ -92,7 +92,7 @@ export async function storyPicture(options: {
         const y = {
           type: 'quantitative',
           title: 'p50, ms',
-          scale: { type: 'log', nice: true },
+          scale: { type: 'log', nice: false },
           axis: { tickCount: 3, gridOpacity: 0.4 },
         }
         return {
@@ -122,7 +122,7 @@ export async function storyPicture(options: {
       {
         width: WIDTH,
         height: 130,
-        title: 'incident temperature',
+        title: { text: 'incident temperature', offset: 18 },
         layer: [
           severity,
           {
@@ -153,7 +153,7 @@ export async function storyPicture(options: {
           },
           {
             data: { values: scenes.map(({ title, startSeconds: from }) => ({ t: from - startSeconds, title })) },
-            mark: { type: 'text', align: 'left', baseline: 'top', dx: 4, dy: 2, fontSize: 11 },
+            mark: { type: 'text', align: 'left', baseline: 'bottom', dx: 3, dy: -3, fontSize: 11 },
             encoding: { x, y: { value: 0 }, text: { field: 'title' } },
           },
         ],

@@ -229,7 +229,7 @@ async function tell(
   }
 
   if ((await until(quiet)) === null) throw new StartError('the incident daemon heard nothing of the pairs')
-  scene('normal traffic')
+  scene('normal')
   await say('Normal traffic. Nothing should happen.')
   await wait(NORMAL_SECONDS)
   await close({
@@ -243,7 +243,7 @@ async function tell(
   await say(
     `A surge: ${SURGE_USERS} more users, all at once, for ${SURGE_SECONDS} s. A transient, nobody should be paged.`,
   )
-  scene(`${SURGE_USERS} more users for ${SURGE_SECONDS} s`)
+  scene(`+${SURGE_USERS} users for ${SURGE_SECONDS} s`)
   const anomaliesBefore = anomalies()
   writeFileSync(files.load, `${SURGE_USERS}\n`)
   await wait(SURGE_SECONDS)

@@ -9,7 +9,7 @@ import {
   nearestNode,
   type RateCurve,
 } from './rate-curve.js'
-import { clamp, clippedMeanAbs, clippedRms, finiteSorted, MEAN_ABS_TO_SIGMA, quantileOf } from './robust-error.js'
+import { clamp, clippedMeanAbs, clippedRms, finiteSorted, MAD_TO_SIGMA, MEAN_ABS_TO_SIGMA, quantileOf } from './robust-error.js'
 import { findSeason, MIN_GAIN, phaseAt, type Season } from './season.js'
 import { tailLimit } from './tail-limit.js'
 
@@ -56,8 +56,6 @@ const SHRINKAGE = 20
 /** Fewer samples with a request rate show no curve. */
 const MIN_RATE_SAMPLES = 60
 const MIN_SAMPLES = 30
-/** Makes a MAD estimate the standard deviation of normal data: 1 / Phi^-1(3/4). Rousseeuw & Croux, JASA 88 (1993). */
-const MAD_TO_SIGMA = 1.4826
 /** A larger lag-1 autocorrelation than this cannot be told from it in a recording of ordinary length. */
 const MAX_AUTOCORRELATION = 0.82
 /** A residual counts at most this many sigmas in estimates of scatter and of autocorrelation. */

@@ -1,5 +1,8 @@
 import { quantileSorted } from 'simple-statistics'
 
+/** Makes a MAD estimate the standard deviation of normal data: 1 / Phi^-1(3/4). Rousseeuw & Croux, JASA 88 (1993). */
+export const MAD_TO_SIGMA = 1.4826
+
 /** Mean absolute value of normal data is sigma / 1.25 (sqrt(2 / pi)). */
 export const MEAN_ABS_TO_SIGMA = 1.25
 

@@ -1,9 +1,7 @@
 import { mean, median, medianAbsoluteDeviation, standardDeviation } from 'simple-statistics'
 
 import { deviationIn, type Expectation, type Fitted, type Model } from './model.js'
-
-/** Makes a MAD estimate the standard deviation of normal data: 1 / Phi^-1(3/4). Rousseeuw & Croux, JASA 88 (1993). */
-const MAD_TO_SIGMA = 1.4826
+import { MAD_TO_SIGMA } from './robust-error.js'
 
 /** A flat recording has no scatter and would make every other value an anomaly: nothing is known better than 2 %. */
 const MIN_RELATIVE_HALF_WIDTH = 0.02
