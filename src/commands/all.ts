@@ -1,5 +1,6 @@
 import type { Command } from './command.js'
 import { demoCommand } from './demo.js'
+import { doctorCommand } from './doctor.js'
 import { incidentCommand } from './incident.js'
 import { monitorCommand } from './monitor.js'
 import { recordCommand } from './record.js'
@@ -14,4 +15,5 @@ export const commands: readonly Command[] = [
   replayCommand,
   testbedCommand,
   demoCommand,
+  doctorCommand,
 ]

@@ -1,4 +1,3 @@
-import { tellStory } from '../testbed/story.js'
 import { command } from './command.js'
 import { anyText, optional, toggle } from './flags.js'
 
@@ -13,6 +12,10 @@ export const demoCommand = command({
   flags,
   prepare: ({ keep, picture }) => ({
     logTo: 'stderr',
-    run: async (runtime) => ((await tellStory(runtime, { keep, picture })) ? 0 : 1),
+    run: async (runtime) => {
+      // Loaded when it is wanted: the daemons need no plotting library in their memory.
+      const { tellStory } = await import('../testbed/story.js')
+      return (await tellStory(runtime, { keep, picture })) ? 0 : 1
+    },
   }),
 })
