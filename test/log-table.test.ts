@@ -102,6 +102,27 @@ test('log table: incident polls are rows with the words that people search for',
   )
 })
 
+test('log table: a transition with its evidence is three lines, and a header follows', () => {
+  const { logger, shown } = table()
+  const text = ['Incident x opened', 'Suspect: cart', 'See it again: y']
+  logger.info(evaluated(1, 1), EVALUATED)
+  logger.warn({ transition: 'opened', severity: 2, temperature: 11, evidence: { id: 'x' }, text }, TRANSITION)
+  logger.info(evaluated(1, 1), EVALUATED)
+  assert.equal(
+    shown(),
+    [
+      'Timestamp            Anomalies         MAE      MAPE',
+      '2026-01-01 00:00:00          0        1.00     1.000',
+      '2026-01-01 00:00:05  Incident x opened',
+      '                     Suspect: cart',
+      '                     See it again: y',
+      'Timestamp            Anomalies         MAE      MAPE',
+      '2026-01-01 00:00:10          0        1.00     1.000',
+      '',
+    ].join('\n'),
+  )
+})
+
 test('log table: a newline in a name makes no second row', () => {
   const { logger, shown } = table()
   logger.info({ labels: { a: 'x\ny\u001b[31m' } }, 'listening')

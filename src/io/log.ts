@@ -61,6 +61,8 @@ function createTable(): (event: Readonly<Record<string, unknown>>) => string {
     }
     if (message === NO_INCIDENT || message.startsWith(INCIDENT)) return `${time}  ${incidentRow(event)}  ${message}\n`
     rows = 0 // other lines tear the table apart, so the next row gets a header
+    const evidence: unknown = event['text']
+    if (message === TRANSITION && Array.isArray(evidence)) return `${time}  ${evidence.join(`\n${' '.repeat(21)}`)}\n`
     return `${time}  ${levelName(event['level'])}${message}${details(event)}\n`
   }
 }

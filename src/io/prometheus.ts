@@ -1,7 +1,6 @@
-import { type AxiosResponse, isAxiosError } from 'axios'
-
 import type { PollOutcome } from '../core/reading.js'
 import { isObject, type Matrix, parseAnswer, ShapeError, type Vector } from '../core/series.js'
+import { exchange, hostOf, type HttpResponse } from './exchange.js'
 import type { Runtime } from './runtime.js'
 
 export type Answer<T> =
@@ -77,60 +76,26 @@ function parsed<T>(body: Body, parse: (document: unknown) => T): Answer<T> {
 }
 
 async function ask(
-  { http, signal, clock }: Runtime,
+  runtime: Runtime,
   { prometheusUrl, query, deadlineMs }: Request,
   path: string,
   parameters: Readonly<Record<string, string>>,
   maxContentLength?: number,
 ): Promise<Body> {
   const form = new URLSearchParams({ query, ...parameters })
-  // Axios's own timeout does not bound a body that drips; this one bounds the whole exchange.
-  const exchange = new AbortController()
-  const timer = new AbortController()
-  const deadline = { passed: false }
-  void clock.sleep(deadlineMs, timer.signal).then(() => {
-    deadline.passed = !timer.signal.aborted
-    exchange.abort()
+  const answer = await exchange(runtime, deadlineMs, {
+    url: `${prometheusUrl}${path}`,
+    ...(query.length > MAX_QUERY_IN_URL ? { method: 'post', data: form } : { method: 'get', params: form }),
+    ...(maxContentLength === undefined ? {} : { maxContentLength }),
   })
-  const stop = (): void => exchange.abort()
-  signal.addEventListener('abort', stop, { once: true })
-  const send = (): Promise<AxiosResponse<unknown>> =>
-    http.request<unknown>({
-      url: `${prometheusUrl}${path}`,
-      ...(query.length > MAX_QUERY_IN_URL ? { method: 'post', data: form } : { method: 'get', params: form }),
-      signal: exchange.signal,
-      ...(maxContentLength === undefined ? {} : { maxContentLength }),
-    })
-  try {
-    return bodyOf(await send().catch((error: unknown) => (diedIdle(error) ? send() : Promise.reject(asError(error)))))
-  } catch (error) {
-    if (deadline.passed) return failure('timeout', `no complete answer within ${deadlineMs / 1000} s`)
-    if (signal.aborted) return failure('conn', 'stopped while asking')
-    return transportFailure(error)
-  } finally {
-    timer.abort()
-    signal.removeEventListener('abort', stop)
-  }
+  return answer.kind === 'failure' ? answer : bodyOf(answer)
 }
 
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error))
-}
-
-/** A kept-alive connection that the server closed just as it was used again: the one case worth a second try. */
-function diedIdle(error: unknown): boolean {
-  if (!isAxiosError(error) || error.code !== 'ECONNRESET') return false
-  const request: unknown = error.request
-  return typeof request === 'object' && request !== null && 'reusedSocket' in request && request.reusedSocket === true
-}
-
-function bodyOf({ status, data, headers }: AxiosResponse<unknown>): Body {
-  const text = typeof data === 'string' ? data : ''
+function bodyOf({ status, text, location }: HttpResponse): Body {
   if (status === 200) return { kind: 'body', text }
   const said = errorIn(text)
   const detail = `HTTP ${status}${said === '' ? '' : `: ${said}`}`
   if (status >= 300 && status < 400) {
-    const { location } = headers as Readonly<Record<string, unknown>>
     return failure('redirect', `${detail}, to ${hostOf(location)}; redirects are not followed, give the final URL`)
   }
   if (status === 401 || status === 403) return failure('auth', detail)
@@ -155,23 +120,4 @@ function errorIn(text: string): string {
 
 function isApiError(text: string): boolean {
   return errorIn(text) !== ''
-}
-
-function hostOf(location: unknown): string {
-  try {
-    return new URL(String(location)).host || 'nowhere'
-  } catch {
-    return 'another path of the same host'
-  }
-}
-
-/** Only code and message leave this function: the error itself carries the request with its credentials. */
-function transportFailure(error: unknown): Extract<Answer<never>, { kind: 'failure' }> {
-  const { code = '', message } = error as { readonly code?: string; readonly message: string }
-  const detail = message.slice(0, 200)
-  if (message.includes('maxContentLength')) return failure('too_large', detail)
-  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return failure('dns', detail)
-  if (/CERT|UNABLE_TO|ERR_TLS|EPROTO|ERR_SSL|SELF_SIGNED/.test(code)) return failure('tls', detail)
-  if (code.startsWith('Z_')) return failure('bad_json', `the answer does not decompress: ${code}`)
-  return failure('conn', detail === '' ? code : detail)
 }

@@ -1,72 +1,27 @@
-import { accessSync, constants, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { delimiter, join } from 'node:path'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 
 import { stringify } from 'yaml'
 
-import { StartError } from '../core/errors.js'
-import type { Program, Runtime } from '../io/runtime.js'
+import type { Runtime } from '../io/runtime.js'
 import { type Child, startChild } from './child-process.js'
-
-const HOW_TO_GET_IT =
-  'Prometheus is needed and was not found: apt-get install prometheus (Debian, Ubuntu), brew install prometheus (macOS), ' +
-  'or a release from https://prometheus.io/download/ on the PATH or named by $PROMETHEUS'
-
-/** A program on the PATH, or undefined. */
-export function findProgram(name: string, { environment }: Pick<Program, 'environment'>): string | undefined {
-  return (environment['PATH'] ?? '')
-    .split(delimiter)
-    .filter((folder) => folder !== '')
-    .map((folder) => join(folder, name))
-    .find(isExecutable)
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
+import { findOrInstall } from './installed-program.js'
 
 /**
  * Prometheus's program: $PROMETHEUS, or on the PATH; on Debian and Ubuntu as root the distribution's package is installed.
  *
  * @throws {StartError} in one line that says how to get it
  */
-export async function findPrometheus({ program, logger }: Runtime): Promise<string> {
-  const named = program.environment['PROMETHEUS']
-  if (named !== undefined && named !== '') {
-    if (isExecutable(named)) return named
-    throw new StartError(`$PROMETHEUS names ${named}, which is not a program that can be run`)
-  }
-  const found = findProgram('prometheus', program)
-  if (found !== undefined) return found
-  if (!(program.isRoot && isDebian() && findProgram('apt-get', program) !== undefined))
-    throw new StartError(HOW_TO_GET_IT)
-  logger.info('Prometheus is not on the PATH: installing the distribution package')
-  await installPackage('prometheus', program)
-  const installed = findProgram('prometheus', program)
-  if (installed === undefined) throw new StartError(HOW_TO_GET_IT)
-  return installed
-}
-
-function isDebian(): boolean {
-  const path = '/etc/os-release'
-  return existsSync(path) && /^ID(_LIKE)?=.*\b(debian|ubuntu)\b/m.test(readFileSync(path, 'utf8'))
-}
-
-async function installPackage(name: string, { environment }: Program): Promise<void> {
-  // RUNLEVEL=1 keeps the package from starting its own service.
-  const quiet = { ...environment, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' }
-  for (const args of [
-    ['update', '-qq'],
-    ['install', '-qq', '-y', '--no-install-recommends', name],
-  ]) {
-    const code = await startChild({ name: `apt-get ${args[0] ?? ''}`, command: 'apt-get', args, environment: quiet })
-      .exited
-    if (code !== 0) throw new StartError(`apt-get ${args.join(' ')} ended with ${code ?? 'a signal'}. ${HOW_TO_GET_IT}`)
-  }
+export function findPrometheus(runtime: Pick<Runtime, 'program' | 'logger'>): Promise<string> {
+  return findOrInstall(runtime, {
+    title: 'Prometheus',
+    names: ['prometheus'],
+    variable: 'PROMETHEUS',
+    debianPackage: 'prometheus',
+    howTo:
+      'Prometheus is needed and was not found: apt-get install prometheus (Debian, Ubuntu), brew install prometheus (macOS), ' +
+      'or a release from https://prometheus.io/download/ on the PATH or named by $PROMETHEUS',
+  })
 }
 
 export interface PrometheusServer {
