@@ -64,10 +64,13 @@ const FLAGS: Readonly<Record<string, readonly [text: string, value: unknown]>> =
   'destination-label': ['destination_workload', 'destination_workload'],
   'query-window': ['1m30s', { text: '1m30s', seconds: 90 }],
   'training-data-file': ['training/boutique_training.json', 'training/boutique_training.json'],
-  model: ['robust-band', 'robust-band'],
-  quantile: ['0.95', 0.95],
+  model: ['static-mad', 'static-mad'],
+  quantile: ['0.95', [0.95]],
   direction: ['both', 'both'],
   'min-requests-per-second': ['0', 0],
+  'min-deviation-ms': ['2.5', 2.5],
+  'min-deviation-ratio': ['0.1', 0.1],
+  'slo-ms': ['250', 250],
   query: ['up', 'up'],
   'prometheus-url': ['http://prometheus:9090/', 'http://prometheus:9090'],
   'poll-interval-seconds': ['2.5', 2.5],
@@ -82,6 +85,11 @@ const FLAGS: Readonly<Record<string, readonly [text: string, value: unknown]>> =
   'cool-by': ['1.5', 1.5],
   'no-data-timeout-seconds': ['60', 60],
   'stale-after-seconds': ['45', 45],
+  'alertmanager-url': ['http://alertmanager:9093/', 'http://alertmanager:9093'],
+  maintenance: [
+    '1970-01-01T00:01:00Z/1970-01-01T00:02:00Z=upgrade',
+    [{ kind: 'once', startSeconds: 60, endSeconds: 120, reason: 'upgrade' }],
+  ],
   range: ['2h', { text: '2h', seconds: 7200 }],
   'step-seconds': ['5', 5],
   output: ['out.json', 'out.json'],
@@ -131,10 +139,13 @@ test('command line: the defaults are those of the contract', () => {
     'destination-label': 'destination_app',
     'query-window': { text: '1m', seconds: 60 },
     'training-data-file': 'f.json',
-    model: monitorCommand.flags['model']?.defaultText,
-    quantile: 0.5,
+    model: 'load-and-season',
+    quantile: undefined,
     direction: 'above',
     'min-requests-per-second': 0.1,
+    'min-deviation-ms': 0,
+    'min-deviation-ratio': 0,
+    'slo-ms': undefined,
     query: undefined,
     'prometheus-url': 'http://p:9090',
     'poll-interval-seconds': 5,
@@ -158,6 +169,11 @@ test('command line: the defaults are those of the contract', () => {
     'log-format': undefined,
     check: false,
     'prometheus-port': 8083,
+    'alertmanager-url': [],
+    maintenance: [],
+    'source-label': 'source_app',
+    'destination-label': 'destination_app',
+    'query-window': { text: '1m', seconds: 60 },
   })
 })
 
@@ -213,19 +229,31 @@ for (const { name, flag, bad, good } of [
     good: ['0.1', '80.5', '86400'],
   },
   { name: 'a request rate', flag: 'min-requests-per-second', bad: BAD_NUMBERS, good: ['0', '.5', '1e3', '80.5'] },
-  { name: 'a quantile', flag: 'quantile', bad: [...BAD_NUMBERS, '0', '1', '1.5', '50'], good: ['0.5', '.999', '1e-3'] },
+  { name: 'a deviation', flag: 'min-deviation-ms', bad: BAD_NUMBERS, good: ['0', '.5', '1e3', '80.5'] },
+  { name: 'a deviation', flag: 'min-deviation-ratio', bad: BAD_NUMBERS, good: ['0', '.5', '2'] },
+  { name: 'an SLO', flag: 'slo-ms', bad: [...BAD_NUMBERS, '0'], good: ['.5', '250'] },
+  {
+    name: 'a quantile',
+    flag: 'quantile',
+    bad: [...BAD_NUMBERS, '0', '1', '1.5', '50'],
+    good: ['0.5', '.999', '1e-3'],
+  },
 ]) {
   for (const text of bad) {
     test(`command line: ${JSON.stringify(text)} is not ${name}, and the message says what is`, () => {
       refuses(
         () => valuesOf(monitorCommand, [...MONITOR, `--${flag}=${text}`]),
-        new RegExp(`^--${flag} must be a .*, got ${JSON.stringify(text).replace(/[.]/g, '\\.')}$`),
+        // Of a list each item is named as it is without the blanks around it.
+        new RegExp(
+          `^--${flag} must be an? .*, got ${JSON.stringify(flag === 'quantile' ? text.trim() : text).replace(/[.]/g, '\\.')}$`,
+        ),
       )
     })
   }
   test(`command line: ${good.join(', ')} are each ${name}`, () => {
     for (const text of good) {
-      assert.equal(valuesOf(monitorCommand, [...MONITOR, `--${flag}=${text}`])[flag], Number(text))
+      const value = valuesOf(monitorCommand, [...MONITOR, `--${flag}=${text}`])[flag]
+      assert.deepEqual(value, flag === 'quantile' ? [Number(text)] : Number(text))
     }
   })
 }
@@ -317,7 +345,7 @@ for (const { name, args, message } of [
   {
     name: 'an unknown model is refused',
     args: ['monitor', ...MONITOR, '--model=crystal-ball'],
-    message: /^--model must be one of .*\brobust-band\b.*, got "crystal-ball"$/,
+    message: /^--model must be one of load-and-season, static-sigma, static-mad\b.*, got "crystal-ball"$/,
   },
   {
     name: 'an unknown direction is refused',
@@ -513,6 +541,27 @@ test('command line: a query of one series does not go with a recording of two qu
     `--query answers one series, but --training-data-file ${file} holds 2 quantiles (0.5, 0.9)`,
   )
   assert.doesNotThrow(() => prepare(['monitor', ...args]))
+})
+
+test('command line: a quantile that the recording does not hold is refused, and so is one named twice', (t) => {
+  const values = CALM_MS.map((value, i) => [1_700_000_000 + 15 * i, String(value)])
+  const result = ['0.5', '0.9'].map((quantile) => ({ metric: { quantile }, values }))
+  const two = temporaryFile(t, JSON.stringify({ status: 'success', data: { resultType: 'matrix', result } }), 'two.json')
+  const plain = temporaryFile(t, recordingOf(CALM_MS), 'plain.json')
+  const check = (file: string, quantiles: string): unknown =>
+    prepare(['monitor', '--service1=a', '--service2=b', ...PROMETHEUS, '--training-data-file', file, '--quantile', quantiles])
+  refuses(
+    () => check(two, '0.5,0.95'),
+    `--quantile 0.95 is not in --training-data-file: ${two}, which holds the quantiles 0.5, 0.9`,
+  )
+  refuses(
+    () => check(plain, '0.5,0.95'),
+    `--quantile 0.95 is not in --training-data-file: ${plain}, which holds one unlabelled quantile`,
+  )
+  refuses(() => check(two, '0.9,0.90'), '--quantile names a quantile twice, got "0.9,0.90"')
+  // A recording that does not say which quantile it holds is taken at the user's word.
+  for (const quantiles of ['0.5', '0.99']) assert.doesNotThrow(() => check(plain, quantiles))
+  assert.doesNotThrow(() => check(two, '0.9,0.5'))
 })
 
 test('command line: a query that does not parse is refused with the place', (t) => {

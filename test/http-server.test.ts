@@ -175,6 +175,84 @@ for (const { name, bytes } of [
   })
 }
 
+const BODY = Buffer.alloc(4_000_000, 'x')
+
+async function servingLarge(t: TestContext, idleTimeoutMs: number): Promise<HttpServer> {
+  const server = await listen({
+    address: '127.0.0.1',
+    port: 0,
+    idleTimeoutMs,
+    routes: {
+      '/large': () => ({
+        status: 200,
+        contentType: 'text/plain',
+        body: BODY,
+        etag: '"v1"',
+        headers: { 'cache-control': 'no-store' },
+      }),
+      '/small': () => text(200, 'small\n'),
+    },
+  })
+  t.after(() => server.close(0))
+  return server
+}
+
+for (const { name, ifNoneMatch, status, length } of [
+  { name: 'who has it is told so', ifNoneMatch: '"v1"', status: 304, length: 0 },
+  { name: 'a proxy may have made the name a weak one', ifNoneMatch: 'W/"v1"', status: 304, length: 0 },
+  { name: 'one of several names is enough', ifNoneMatch: '"v0", "v1"', status: 304, length: 0 },
+  { name: 'who has another one is sent it', ifNoneMatch: '"v0"', status: 200, length: BODY.length },
+  { name: 'garbage is no name', ifNoneMatch: 'v1,,"', status: 200, length: BODY.length },
+]) {
+  test(`http server: with an etag, ${name}`, async (t) => {
+    const server = await servingLarge(t, 30_000)
+    const response = await fetch(`${server.url}/large`, { headers: { 'if-none-match': ifNoneMatch } })
+    assert.deepEqual(
+      {
+        status: response.status,
+        length: (await response.arrayBuffer()).byteLength,
+        etag: response.headers.get('etag'),
+        cache: response.headers.get('cache-control'),
+      },
+      { status, length, etag: '"v1"', cache: 'no-store' },
+    )
+  })
+}
+
+test(
+  'http server: clients that ask and never read cost a connection each, and are cut',
+  { timeout: 20_000 },
+  async (t) => {
+    const server = await servingLarge(t, 1_000)
+    const before = process.memoryUsage().arrayBuffers
+    const sockets = Array.from({ length: 50 }, () => {
+      const socket = connect(server.port, '127.0.0.1')
+      t.after(() => socket.destroy())
+      socket.on('error', () => undefined)
+      // Ten times what it will never read.
+      socket.write('GET /large HTTP/1.1\r\nhost: x\r\n\r\n'.repeat(10))
+      return socket
+    })
+    // Others are served meanwhile.
+    assert.equal(await (await fetch(`${server.url}/small`)).text(), 'small\n')
+    const growth = process.memoryUsage().arrayBuffers - before
+    assert.ok(growth < 10 * BODY.length, `${growth} bytes where ${50 * 10 * BODY.length} were asked for`)
+    // Who reads again after the server's patience finds what was under way, and the end.
+    await new Promise((resolve) => setTimeout(resolve, 3_000))
+    const received = await Promise.all(
+      sockets.map((socket) => {
+        let bytes = 0
+        socket.on('data', (data: Buffer) => (bytes += data.length))
+        return new Promise<number>((resolve) => socket.once('close', () => resolve(bytes)))
+      }),
+    )
+    assert.ok(
+      received.every((bytes) => bytes < 10 * BODY.length),
+      `all of it was sent: ${received.join(', ')}`,
+    )
+  },
+)
+
 test(
   'http server: close() ends within its grace though a client hangs, and may be called twice',
   { timeout: 10_000 },

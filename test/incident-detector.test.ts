@@ -4,11 +4,19 @@ import test from 'node:test'
 import { Registry } from 'prom-client'
 
 import type { IncidentRules } from '../src/core/incident.js'
+import type { IncidentHistoryJson } from '../src/core/incident-history.js'
 import { createIncidentDetector, type IncidentConfig } from '../src/io/incident-detector.js'
 import type { PollResult } from '../src/io/serve-daemon.js'
 import { samplesNamed } from './helpers/exposition.js'
 import { type History, historyAnswer } from './helpers/fake-history.js'
-import { type FakeAnswer, type FakeRuntime, fakeRuntime, matrixAnswer, without } from './helpers/fake-runtime.js'
+import {
+  type FakeAnswer,
+  type FakeRuntime,
+  fakeRuntime,
+  matrixAnswer,
+  vectorAnswer,
+  without,
+} from './helpers/fake-runtime.js'
 import { assertPromtoolAccepts, noPromtool } from './helpers/promtool.js'
 
 /** The manual clock begins here; a multiple of the poll interval. */
@@ -33,6 +41,8 @@ const CONFIG: IncidentConfig = {
   prometheusUrl: 'http://prometheus:9090',
   pollIntervalMs: INTERVAL_MS,
   staleAfterSeconds: 60,
+  notifier: { update: () => undefined, expectedAt: () => null, idle: () => Promise.resolve() },
+  istio: { sourceLabel: 'source_app', destinationLabel: 'destination_app', window: { text: '1m', seconds: 60 } },
 }
 
 type Exported = Readonly<Record<string, number>>
@@ -46,24 +56,57 @@ interface Detector {
   readonly text: () => Promise<string>
   /** From now on, or no longer, Prometheus answers 503. */
   readonly outage: (on: boolean) => void
+  readonly history: () => IncidentHistoryJson
+}
+
+/** Whether a query is the one of every poll, and not one about a transition. */
+const isPoll = (query: string): boolean => query.endsWith('offset 1000ms')
+
+/** What a transition is told: values that depend on the time asked for and on nothing else. */
+function evidenceAnswer(query: string): string {
+  const atSeconds = Number(/ @ ([\d.]+)/.exec(query)?.[1])
+  const labels = { ...CART, quantile: '0.5' }
+  if (query.includes('lab7_y')) {
+    return vectorAnswer([
+      { metric: { __name__: 'lab7_y', ...labels }, value: String(200 + ((atSeconds - T0) % 100)) },
+      { metric: { __name__: 'lab7_yhat', ...labels }, value: '10' },
+      { metric: { __name__: 'lab7_y_max', ...labels }, value: '20' },
+    ])
+  }
+  const edge = { source_app: 'frontend', destination_app: 'cart' }
+  return vectorAnswer(
+    ['source', 'destination'].flatMap((reporter) => [
+      { metric: { series: 'before_ms', reporter, ...edge }, value: '10' },
+      { metric: { series: 'now_ms', reporter, ...edge }, value: '210' },
+    ]),
+  )
 }
 
 /** @param startSeconds - when the daemon starts, after T0 */
-function detector(history: History, { startSeconds = 0 } = {}): Detector {
+function detector(
+  history: History,
+  {
+    startSeconds = 0,
+    about = evidenceAnswer,
+    rules = RULES,
+  }: { startSeconds?: number; about?: (query: string) => FakeAnswer; rules?: IncidentRules } = {},
+): Detector {
   let down = false
   const runtime: FakeRuntime = fakeRuntime((query): FakeAnswer => {
     if (down) return { status: 503, body: 'Service Unavailable' }
+    if (!isPoll(query)) return about(query)
     // A little into the slot, as a daemon that started at any moment is.
     const nowMs = runtime.clock.nowMs() + startSeconds * 1000 + 2_300
     return historyAnswer(query, { pairs: RULES.pairs, nowMs, history })
   })
   const registry = new Registry()
-  const { poll } = createIncidentDetector(CONFIG, runtime, registry)
+  const { poll, history: incidents } = createIncidentDetector({ ...CONFIG, rules }, runtime, registry)
   const exported = async (): Promise<Exported> => samplesNamed(await registry.metrics(), 'lab7_')
   return {
     runtime,
     poll,
     exported,
+    history: incidents,
     text: () => registry.metrics(),
     outage: (on) => (down = on),
     polls: async (count) => {
@@ -223,9 +266,148 @@ for (const { name, history } of [
   })
 }
 
+const packets = ({ runtime }: Detector): readonly string[] =>
+  runtime.logged.filter(({ msg }) => msg === 'incident transition').map(({ evidence }) => JSON.stringify(evidence))
+
+test('incident detector: replicas that started at different times tell the same packets, byte for byte', async () => {
+  const history = bad([CART, 5, 105], [PAYMENT, 80, 130], [PAYMENT, 400, 520])
+  const [early, late] = [detector(history, { startSeconds: -700 }), detector(history, { startSeconds: 57 })]
+  await early.polls(1 + (700 + 57) / 5)
+  const before = packets(early).length
+  assert.equal(before, 1, 'the late one starts just after the opening')
+  await Promise.all([early.polls(130), late.polls(131)])
+  assert.equal(packets(late).length, 5)
+  assert.deepEqual(packets(late), packets(early).slice(before))
+  assert.deepEqual(late.history(), early.history(), 'the opening, too, is known to the one that replayed it')
+  assert.deepEqual(
+    late.history().incidents.map(({ id, outcome, transitions: told }) => [id.slice(0, 17), outcome, told.length]),
+    [
+      ['20231114T222050Z-', 'resolved', 2],
+      ['20231114T221415Z-', 'resolved', 4],
+    ],
+  )
+})
+
+test('incident detector: a start looks back to the first anomaly, not just until the temperature is certain', async () => {
+  // One pair alone is held at 8, where it opens nothing; what it is now is soon known, since when is not.
+  const rules = { ...RULES, accumulatorMax: 8, clearThreshold: 8 }
+  const history = bad([CART, -3_000, 900], [PAYMENT, 105, 300])
+  const [early, late] = [-3_500, 90].map((startSeconds) => detector(history, { startSeconds, rules }))
+  assert.ok(early && late)
+  await early.polls(1 + (3_500 + 90) / 5)
+  await late.polls(1)
+  assert.equal(late.runtime.logged[0]?.['windowSeconds'], 3_600)
+  await Promise.all([early.polls(60), late.polls(60)])
+  assert.equal(packets(late).length, 4)
+  assert.deepEqual(packets(late), packets(early))
+})
+
+test('incident detector: the line of a transition has its fields, the packet, and three lines of text', async () => {
+  const mesh = detector(bad([CART, 5, 105]))
+  await mesh.polls(13)
+  const line = mesh.runtime.logged.find(({ msg }) => msg === 'incident transition')
+  const { evidence, text } = line as { readonly evidence: unknown; readonly text: readonly string[] }
+  assert.deepEqual(without(line, 'evidence', 'text', 'time'), {
+    level: 40,
+    transition: 'opened',
+    severity: 2,
+    startedSeconds: T0 + 55,
+    timestampSeconds: T0 + 55,
+    temperature: 11,
+    accumulators: { 'frontend -> cart': 11, 'checkout -> payment': 0 },
+    msg: 'incident transition',
+  })
+  assert.equal(text.length, 3)
+  assert.match(
+    text[0] ?? '',
+    /^Incident 20231114T221415Z-\w{8} opened \(Sev 2\) .* frontend -> cart p50 255 ms, 25\.5 times/,
+  )
+  assert.match(text[1] ?? '', /^Suspect: cart, because both sides are slow/)
+  assert.deepEqual(mesh.history().incidents[0]?.transitions, [evidence])
+})
+
+test('incident detector: queries about a transition are asked once, and pinned to its poll', async () => {
+  const mesh = detector(bad([CART, 5, 105]))
+  await mesh.polls(13)
+  const about = mesh.runtime.queries.filter((query) => !isPoll(query))
+  assert.equal(about.length, 2)
+  for (const query of about) assert.ok(query.includes(` @ ${T0 + 55}`), query)
+})
+
+for (const { name, about, unanswered } of [
+  { name: 'is refused', about: { status: 503, body: 'no' }, unanswered: /http_5xx/ },
+  { name: 'is not JSON', about: { status: 200, body: '<html>' }, unanswered: /bad_json/ },
+  { name: 'cannot be sent', about: { code: 'ECONNREFUSED' }, unanswered: /conn: ECONNREFUSED/ },
+] satisfies readonly { name: string; about: FakeAnswer; unanswered: RegExp }[]) {
+  test(`incident detector: where what is asked about a transition ${name}, it is told all the same`, async () => {
+    const mesh = detector(bad([CART, 5, 105]), { about: () => about })
+    const seen = await mesh.polls(14)
+    assert.deepEqual(transitions(mesh), [['opened', 2, 55]])
+    const [packet] = mesh.history().incidents[0]?.transitions ?? []
+    assert.deepEqual(
+      packet?.hints.map((hint) => hint.split(' (')[0]),
+      ["not answered: the monitors' values", "not answered: Istio's own metrics"],
+    )
+    for (const hint of packet.hints) assert.match(hint, unanswered)
+    assert.equal(packet.suspect.kind, 'none')
+    assert.equal(packet.pairs[0]?.accumulator, 11)
+    assert.equal(seen.at(-1)?.['lab7_incident_severity'], 2)
+  })
+}
+
+test('incident detector: a Prometheus that hangs holds a transition up for no longer than a poll may take', async () => {
+  const mesh = detector(bad([CART, 5, 105]), { about: () => ({ never: true }) })
+  await mesh.polls(11)
+  await mesh.runtime.clock.advance(INTERVAL_MS)
+  const polled = mesh.poll()
+  await mesh.runtime.clock.advance(0) // until it asks about the transition
+  // Half of the poll's 4 s for each of the two.
+  await mesh.runtime.clock.advance(2_000)
+  assert.deepEqual(transitions(mesh), [])
+  await mesh.runtime.clock.advance(2_000)
+  assert.equal((await polled).outcome, 'ok')
+  assert.deepEqual(transitions(mesh), [['opened', 2, 55]])
+  assert.match(mesh.history().incidents[0]?.transitions[0]?.hints.join() ?? '', /timeout.*timeout/)
+})
+
+test('incident detector: a transition that is being asked about when the process is stopped is not lost', async () => {
+  const mesh = detector(bad([CART, 5, 105]), { about: () => ({ never: true }) })
+  await mesh.polls(11)
+  await mesh.runtime.clock.advance(INTERVAL_MS)
+  const polled = mesh.poll()
+  await mesh.runtime.clock.advance(0)
+  mesh.runtime.stop()
+  await polled
+  assert.deepEqual(transitions(mesh), [['opened', 2, 55]])
+})
+
+for (const { name, startSeconds, outcomes } of [
+  { name: 'in the middle of it', startSeconds: 90, outcomes: [['open', 1]] },
+  { name: 'after it', startSeconds: 400, outcomes: [['resolved', 2]] },
+  { name: 'long after it', startSeconds: 2_000, outcomes: [] },
+] as const) {
+  test(`incident detector: a restart ${name} knows of an incident what the warm-up holds, and tells nobody again`, async () => {
+    const mesh = detector(bad([CART, 5, 105]), { startSeconds })
+    await mesh.polls(1)
+    assert.deepEqual(
+      mesh.history().incidents.map(({ outcome, transitions: told }) => [outcome, told.length]),
+      outcomes,
+    )
+    assert.deepEqual(packets(mesh), [])
+  })
+}
+
+test('incident detector: what was under way before all that is known of began is not told as something new', async () => {
+  // Hot since before the first window, over within it: from cold it looks as if it opened later than it did.
+  const mesh = detector(bad([CART, -1_000, 30]), { startSeconds: 100 })
+  await mesh.polls(1)
+  assert.equal(mesh.runtime.logged[0]?.['windowSeconds'], 900)
+  assert.deepEqual(mesh.history(), { incidents: [] })
+})
+
 test('incident detector: a start looks back further while the past still matters', async () => {
   const windows = (mesh: Detector): readonly string[] =>
-    mesh.runtime.queries.map((query) => /\[(\d+)ms:/.exec(query)?.[1] ?? '')
+    mesh.runtime.queries.filter(isPoll).map((query) => /\[(\d+)ms:/.exec(query)?.[1] ?? '')
   const quiet = detector(bad())
   await quiet.polls(1)
   assert.deepEqual(windows(quiet), ['900000'])

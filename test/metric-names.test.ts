@@ -11,11 +11,13 @@ import {
   type Metric,
   MONITOR_COUNTERS,
   MONITOR_GAUGES,
+  NOTIFIER_METRICS,
   PAIR_METRICS,
   pairMetricName,
   SELF_METRICS,
 } from '../src/core/metric-names.js'
 import { POLL_OUTCOMES } from '../src/core/reading.js'
+import { createNotifierMetrics } from '../src/io/alertmanager.js'
 import { createIncidentGauges, createMonitorGauges, createSelfGauges } from '../src/io/gauges.js'
 import { packageRoot } from './helpers/package-root.js'
 
@@ -24,6 +26,7 @@ const GROUPS: readonly Readonly<Record<string, Metric>>[] = [
   MONITOR_COUNTERS,
   INCIDENT_GAUGES,
   INCIDENT_COUNTERS,
+  NOTIFIER_METRICS,
   SELF_METRICS,
 ]
 const METRICS = GROUPS.flatMap((group) => Object.values(group))
@@ -121,6 +124,7 @@ test('metric names: prom-client has each as it is declared: name, type, help', a
     accumulatorMax: 20,
     noDataTimeoutSeconds: 600,
   })
+  createNotifierMetrics(registry, () => 0)
   const text = await registry.metrics()
   const lines = new Set(text.split('\n'))
   for (const { name, type, help } of METRICS) {

@@ -3,7 +3,7 @@ import test from 'node:test'
 
 import { Registry } from 'prom-client'
 
-import type { Fitted } from '../src/core/baseline/model.js'
+import { deviationIn, type Expectation, type Watch } from '../src/core/baseline/model.js'
 import { VERDICTS } from '../src/core/score.js'
 import { createMonitor, type MonitorConfig } from '../src/io/monitor.js'
 import type { PollResult } from '../src/io/serve-daemon.js'
@@ -13,17 +13,28 @@ import { assertPromtoolAccepts, noPromtool } from './helpers/promtool.js'
 
 const T = 1_700_000_000
 
-/** Expects 10 ms, within [5, 20]. */
-const TEN: Fitted = { expect: () => ({ yhatMs: 10, yMinMs: 5, yMaxMs: 20 }) }
-const HUNDRED: Fitted = { expect: () => ({ yhatMs: 100, yMinMs: 50, yMaxMs: 300 }) }
+/** Always expects the same; follows normal latency to a drift of 1.05. */
+function fixed(expectation: Expectation): Watch {
+  return {
+    judge: ({ latencyMs, requestsPerSecond }) => ({
+      ...expectation,
+      deviation: deviationIn(expectation, latencyMs),
+      driftRatio: 1.05,
+      beyondTraining: requestsPerSecond !== null && requestsPerSecond > 50,
+    }),
+  }
+}
+
+const TEN = fixed({ yhatMs: 10, yMinMs: 5, yMaxMs: 20 })
+const HUNDRED = fixed({ yhatMs: 100, yMinMs: 50, yMaxMs: 300 })
 
 const CONFIG: MonitorConfig = {
   pair: { source: 'frontend', destination: 'cart-service' },
   prometheusUrl: 'http://prometheus:9090',
   query: 'the query',
   quantiles: [0.5],
-  baselines: new Map([[0.5, TEN]]),
-  rules: { direction: 'above', minRequestsPerSecond: 0.1 },
+  watches: new Map([[0.5, TEN]]),
+  rules: { direction: 'above', minRequestsPerSecond: 0.1, minDeviationMs: 0, minDeviationRatio: 0, sloMs: null },
   pollIntervalMs: 5_000,
   maxAgeSeconds: 45,
 }
@@ -78,6 +89,10 @@ const EIGHT: Readonly<Record<string, number>> = {
   [`lab7_y_min{${PAIR},quantile="0.5"}`]: 5,
   [`lab7_y_max{${PAIR},quantile="0.5"}`]: 20,
   [`lab7_yhat{${PAIR},quantile="0.5"}`]: 10,
+  [`lab7_anomaly_score{${PAIR},quantile="0.5"}`]: 0,
+  [`lab7_saturated{${PAIR},quantile="0.5"}`]: 0,
+  [`lab7_training_drift_ratio{${PAIR},quantile="0.5"}`]: 1.05,
+  [`lab7_traffic_beyond_training{${PAIR}}`]: 0,
   ...verdicts('ok'),
   [`lab7_requests_per_second{${PAIR}}`]: 5,
   [`lab7_sample_timestamp_seconds{${PAIR}}`]: T,
@@ -155,6 +170,9 @@ test('monitor: with too little traffic a latency is shown and not judged', async
     [`lab7_y_min{${PAIR},quantile="0.5"}`]: 5,
     [`lab7_y_max{${PAIR},quantile="0.5"}`]: 20,
     [`lab7_yhat{${PAIR},quantile="0.5"}`]: 10,
+    [`lab7_saturated{${PAIR},quantile="0.5"}`]: 0,
+    [`lab7_training_drift_ratio{${PAIR},quantile="0.5"}`]: 1.05,
+    [`lab7_traffic_beyond_training{${PAIR}}`]: 0,
     ...verdicts('low_traffic'),
     [`lab7_requests_per_second{${PAIR}}`]: 0.05,
     [`lab7_sample_timestamp_seconds{${PAIR}}`]: T,
@@ -179,7 +197,7 @@ test('monitor: a latency of 0 has no mape', async () => {
 test('monitor: of two quantiles each has its series, and the lab’s names show the first', async () => {
   const two = {
     quantiles: [0.5, 0.9],
-    baselines: new Map([
+    watches: new Map([
       [0.5, TEN],
       [0.9, HUNDRED],
     ]),
@@ -215,7 +233,7 @@ test('monitor: every poll is one log line, with the numbers', async () => {
       verdict: 'ok',
       anomalyCount: 0,
       requestsPerSecond: 5,
-      quantiles: [{ quantile: 0.5, yMs: 8, yhatMs: 10, yMinMs: 5, yMaxMs: 20, maeMs: 2, mape: 0.25, score: 0.4 }],
+      quantiles: [{ quantile: 0.5, yMs: 8, yhatMs: 10, yMinMs: 5, yMaxMs: 20, maeMs: 2, mape: 0.25, score: 0 }],
       msg: 'evaluated',
     },
     {
@@ -228,6 +246,97 @@ test('monitor: every poll is one log line, with the numbers', async () => {
       msg: 'evaluated',
     },
   ])
+})
+
+for (const { yMs, score } of [
+  { yMs: '20', score: 1 },
+  { yMs: '30', score: 2 },
+  { yMs: '15', score: 0.5 },
+  { yMs: '10', score: 0 },
+]) {
+  test(`monitor: the score of ${yMs} ms is ${score}: 1 on the edge of the band`, async () => {
+    const { poll, exported } = monitored([answer(0, { 0.5: yMs })])
+    await poll()
+    const now = await exported()
+    assert.equal(now[`lab7_anomaly_score{${PAIR},quantile="0.5"}`], score)
+    assert.equal(now[`lab7_anomaly_count{${PAIR}}`], Number(score > 1))
+  })
+}
+
+test('monitor: more traffic than training saw, and more latency than a histogram knows, are exported and said', async () => {
+  const { poll, exported, runtime } = monitored([answer(0, { 0.5: '3600000' }, '51'), answer(1, { 0.5: '8' }, '50')])
+  await poll()
+  let now = await exported()
+  assert.equal(now[`lab7_traffic_beyond_training{${PAIR}}`], 1)
+  assert.equal(now[`lab7_saturated{${PAIR},quantile="0.5"}`], 1)
+  await poll()
+  now = await exported()
+  assert.equal(now[`lab7_traffic_beyond_training{${PAIR}}`], 0)
+  assert.equal(now[`lab7_saturated{${PAIR},quantile="0.5"}`], 0)
+  const said = runtime.logged.map(({ quantiles }) => {
+    const [scored] = quantiles as readonly Readonly<Record<string, unknown>>[]
+    return [scored?.['beyondTraining'], scored?.['saturated']]
+  })
+  assert.deepEqual(said, [
+    [true, true],
+    [undefined, undefined],
+  ])
+})
+
+test('monitor: training data that does not fit any more is exported, and said once', async () => {
+  const ratios = [1, 1.2, 1.21, 1.4, 1.1, 0.9, 0.8, 1]
+  let judgements = 0
+  const drifting: Watch = {
+    judge: ({ latencyMs }) => ({
+      ...{ yhatMs: 10, yMinMs: 5, yMaxMs: 20, beyondTraining: false },
+      deviation: latencyMs === 400 ? 40 : 0,
+      driftRatio: ratios[judgements++] ?? 1,
+    }),
+  }
+  // The fourth sample is anomalous: it says nothing of what is normal now.
+  const answers = ratios.map((ratio, k) => answer(k, { 0.5: ratio === 1.4 ? '400' : '10' }))
+  const { poll, exported, runtime } = monitored(answers, { watches: new Map([[0.5, drifting]]) })
+  const shown: unknown[] = []
+  for (const _ of ratios) {
+    await poll()
+    shown.push((await exported())[`lab7_training_drift_ratio{${PAIR},quantile="0.5"}`])
+  }
+  assert.deepEqual(shown, ratios)
+  const said = runtime.logged.filter(({ msg }) => msg !== 'evaluated').map((line) => without(line, 'time'))
+  const pair = { source: 'frontend', destination: 'cart-service' }
+  const moved = { level: 40, ...pair, msg: 'normal latency has moved away from the training data' }
+  const fits = { level: 30, ...pair, msg: 'training data fits again' }
+  assert.deepEqual(said, [
+    { ...moved, driftRatio: 1.2, todo: 'record new training data' },
+    { ...fits, driftRatio: 1.1 },
+    { ...moved, driftRatio: 0.8, todo: 'record new training data' },
+    { ...fits, driftRatio: 1 },
+  ])
+})
+
+test('monitor: while the baseline is being fitted the verdict is warming, and nothing is judged', async () => {
+  let ready: (watches: ReadonlyMap<number, Watch>) => void = () => undefined
+  const fitting = new Promise<ReadonlyMap<number, Watch>>((resolve) => {
+    ready = resolve
+  })
+  const { poll, exported } = monitored([answer(0, { 0.5: '400' }), answer(1, { 0.5: '400' })], { watches: fitting })
+  assert.equal((await poll()).outcome, 'ok')
+  assert.deepEqual(await exported(), {
+    ...verdicts('warming'),
+    [`lab7_requests_per_second{${PAIR}}`]: 5,
+    [`lab7_anomalies_total{${PAIR}}`]: 0,
+  })
+  ready(new Map([[0.5, TEN]]))
+  await fitting
+  await poll()
+  assert.equal((await exported())[`lab7_verdict{${PAIR},verdict="anomalous"}`], 1)
+})
+
+test('monitor: a baseline that could not be fitted ends the monitor with its error', async () => {
+  const broken = Promise.reject<ReadonlyMap<number, Watch>>(new RangeError('no fit'))
+  const { poll } = monitored([answer(0, { 0.5: '8' })], { watches: broken })
+  await broken.catch(() => undefined)
+  await assert.rejects(poll, { name: 'RangeError', message: 'no fit' })
 })
 
 test('monitor: a poll is over before the next slot, though Prometheus never answers', async () => {

@@ -4,7 +4,7 @@ import test, { type TestContext } from 'node:test'
 import { Registry } from 'prom-client'
 
 import { parseCommandLine } from '../src/commands/command-line.js'
-import { fitBaselines } from '../src/commands/monitor.js'
+import { fitBaselines, MODELS, watchesOf } from '../src/commands/models.js'
 import { replayCommand } from '../src/commands/replay.js'
 import { createMonitor } from '../src/io/monitor.js'
 import { readRecordingFile } from '../src/io/training-file.js'
@@ -15,10 +15,15 @@ import { temporaryFile } from './helpers/temporary-folder.js'
 
 type Line = Readonly<Record<string, unknown>>
 
-async function replayed(t: TestContext, series: string, args: readonly string[] = []): Promise<readonly Line[]> {
-  const files = [temporaryFile(t, recordingOf(CALM_MS)), temporaryFile(t, series)]
+async function replayed(
+  t: TestContext,
+  series: string,
+  args: readonly string[] = [],
+  training = recordingOf(CALM_MS),
+): Promise<readonly Line[]> {
+  const files = [temporaryFile(t, training), temporaryFile(t, series)]
   const parsed = parseCommandLine({
-    args: ['replay', ...files, '--model=robust-band', ...args],
+    args: ['replay', ...files, ...args],
     environment: {},
     commands: [replayCommand],
     version: '1',
@@ -52,8 +57,10 @@ test('replay: one line a sample, in time order, with exactly the keys of the con
     ],
   )
   const [first, missing, slow] = lines
-  const band = (line: Line | undefined): readonly unknown[] => ['yhat', 'y_min', 'y_max'].map((key) => line?.[key])
-  assert.deepEqual(band(missing), band(first), 'a missing sample has its band')
+  for (const line of [first, missing]) {
+    const [low, middle, high] = ['y_min', 'yhat', 'y_max'].map((key) => Number(line?.[key]))
+    assert.ok((low ?? 9) < 9 && (high ?? 0) > 11 && Math.abs((middle ?? 0) - 10) < 0.2, 'a missing sample has its band')
+  }
   assert.deepEqual(
     lines.map(({ score }) => score === null),
     [false, true, false, false],
@@ -103,42 +110,116 @@ test('replay: --incident prints the transitions behind the samples that made the
   }
 })
 
-test('replay: the numbers are those of the monitor, bit for bit', async (t) => {
-  // Decimals that no binary fraction hits, small, large, missing, and 0.
-  const texts = Array.from({ length: 200 }, (_, i) =>
+/** Two quantiles and the request rate, which rises all the way beyond what the training below saw. */
+function twoQuantiles(count: number, startSeconds: number, busiest: number): string {
+  const at = Array.from({ length: count }, (_, i) => startSeconds + 15 * i)
+  const rate = (i: number): number => 2 + (busiest - 2) * Math.abs(Math.sin(i / 9))
+  const latency = (i: number, factor: number): string =>
     i % 17 === 5
       ? 'NaN'
-      : String(i % 29 === 3 ? 0 : 0.1 + 13.7 * Math.abs(Math.sin(i)) ** 5 * (i % 41 === 0 ? 1e4 : 1)),
-  )
-  const lines = await replayed(t, recordingOf(texts), ['--direction=both'])
-  const recording = readRecordingFile(temporaryFile(t, recordingOf(CALM_MS)), 'F')
-  const baselines = fitBaselines(recording, { model: 'robust-band', quantile: 0.5, what: 'F' })
-  const runtime = fakeRuntime(texts.map((value, i) => vectorAnswer([{ metric: {}, value }], T0 + 15 * i)))
-  const { poll } = createMonitor(
+      : String(i % 29 === 3 ? 0 : factor * (10 + rate(i)) * (1 + 0.1 * Math.sin(7 * i)) * (i % 41 === 0 ? 1e3 : 1))
+  return matrixAnswer([
+    ...[0.5, 0.95].map((quantile) => ({
+      metric: { quantile: String(quantile) },
+      values: at.map((time, i) => [time, latency(i, 4 * quantile)] as const),
+    })),
+    { metric: { series: 'requests_per_second' }, values: at.map((time, i) => [time, String(rate(i))] as const) },
+  ])
+}
+
+for (const { name } of MODELS.filter((model) => model.name !== 'prophet')) {
+  for (const { what, training, series } of [
     {
-      pair: { source: 'a', destination: 'b' },
-      prometheusUrl: 'http://p',
-      query: 'up',
-      quantiles: [0.5],
-      baselines,
-      rules: { direction: 'both', minRequestsPerSecond: 0.1 },
-      pollIntervalMs: 5_000,
-      maxAgeSeconds: null,
+      what: 'one quantile',
+      training: recordingOf(CALM_MS),
+      // Decimals that no binary fraction hits, small, large, missing, and 0.
+      series: recordingOf(
+        Array.from({ length: 200 }, (_, i) =>
+          i % 17 === 5
+            ? 'NaN'
+            : String(i % 29 === 3 ? 0 : 0.1 + 13.7 * Math.abs(Math.sin(i)) ** 5 * (i % 41 === 0 ? 1e4 : 1)),
+        ),
+      ),
     },
-    runtime,
-    new Registry(),
-  )
-  while (runtime.queries.length < texts.length) await poll()
-  const monitored = runtime.logged.map(({ verdict, anomalyCount, quantiles }) => {
-    const [scored] = quantiles as readonly Line[]
-    return [verdict, anomalyCount, scored?.['yMs'] ?? null, scored?.['score'] ?? null, scored?.['yMaxMs'] ?? null]
-  })
+    { what: 'two quantiles and traffic', training: twoQuantiles(300, T0, 20), series: twoQuantiles(200, T0 + 1e5, 60) },
+  ]) {
+    test(`replay: the numbers of ${name} on ${what} are those of the monitor, bit for bit`, async (t) => {
+      const lines = await replayed(t, series, ['--direction=both', `--model=${name}`], training)
+      const baselines = fitBaselines(readRecordingFile(temporaryFile(t, training), 'F'), {
+        model: name,
+        quantiles: [],
+        what: 'F',
+      })
+      assert.ok(!(baselines instanceof Promise))
+      const { data } = JSON.parse(series) as { data: { result: { metric: Record<string, string>; values: [number, string][] }[] } }
+      const count = data.result[0]?.values.length ?? 0
+      const answers = Array.from({ length: count }, (_, i) =>
+        vectorAnswer(
+          data.result.map(({ metric, values }) => ({ metric, value: values[i]?.[1] ?? '' })),
+          data.result[0]?.values[i]?.[0],
+        ),
+      )
+      const runtime = fakeRuntime(answers)
+      const { poll } = createMonitor(
+        {
+          pair: { source: 'a', destination: 'b' },
+          prometheusUrl: 'http://p',
+          query: 'up',
+          quantiles: [...baselines.keys()],
+          watches: watchesOf(baselines),
+          rules: { direction: 'both', minRequestsPerSecond: 0.1, minDeviationMs: 0, minDeviationRatio: 0, sloMs: null },
+          pollIntervalMs: 5_000,
+          maxAgeSeconds: null,
+        },
+        runtime,
+        new Registry(),
+      )
+      while (runtime.queries.length < count) await poll()
+      const monitored = runtime.logged
+        .filter(({ msg }) => msg === 'evaluated')
+        .map(({ verdict, quantiles }) => [
+          verdict,
+          (quantiles as readonly Line[]).map((scored) => [scored['yMs'], scored['yhatMs'], scored['yMaxMs'], scored['score']]),
+        ])
+      assert.deepEqual(
+        lines.map((line) => [
+          line['verdict'],
+          [line, ...((line['others'] as readonly Line[] | undefined) ?? [])]
+            .filter(({ y }) => y !== null)
+            .map(({ y, yhat, y_max: yMax, score }) => [y, yhat, yMax, score]),
+        ]),
+        monitored,
+      )
+      assert.deepEqual(new Set(monitored.map(([verdict]) => verdict)), new Set(['ok', 'anomalous', 'no_data']))
+    })
+  }
+}
+
+test('replay: several quantiles vote, the first in the keys of the contract and the others behind it', async (t) => {
+  const lines = await replayed(t, twoQuantiles(6, T0 + 1e5, 5), [], twoQuantiles(300, T0, 20))
+  assert.deepEqual(Object.keys(lines[0] ?? {}), [...KEYS, 'quantile', 'others'])
+  const [other, ...more] = lines[0]?.['others'] as readonly Line[]
+  assert.deepEqual([lines[0]?.['quantile'], other?.['quantile'], more], [0.5, 0.95, []])
+  const only = await replayed(t, twoQuantiles(6, T0 + 1e5, 5), ['--quantile=0.95'], twoQuantiles(300, T0, 20))
+  assert.deepEqual(Object.keys(only[0] ?? {}), KEYS)
   assert.deepEqual(
-    lines.map(({ verdict, anomaly, y, score, y_max: yMax }) => [verdict, anomaly, y, score, y === null ? null : yMax]),
-    monitored,
+    only.map(({ yhat, y_max: yMax }) => [yhat, yMax]),
+    lines.map(({ others }) => [(others as readonly Line[])[0]?.['yhat'], (others as readonly Line[])[0]?.['y_max']]),
   )
-  assert.deepEqual(new Set(monitored.map(([verdict]) => verdict)), new Set(['ok', 'anomalous', 'no_data']))
 })
+
+for (const { flags, anomaly } of [
+  { flags: [], anomaly: 1 },
+  { flags: ['--min-deviation-ms=100'], anomaly: 0 },
+  { flags: ['--min-deviation-ratio=10'], anomaly: 0 },
+  { flags: ['--min-deviation-ms=100', '--slo-ms=39'], anomaly: 1 },
+  { flags: ['--min-deviation-ms=100', '--slo-ms=40'], anomaly: 0 },
+]) {
+  test(`replay: 40 ms where 10 are normal, ${flags.join(' ') || 'by the band alone'}: ${anomaly}`, async (t) => {
+    const [line] = await replayed(t, recordingOf([40]), flags)
+    assert.equal(line?.['anomaly'], anomaly)
+  })
+}
 
 test('replay: the program writes lines to stdout, and its log to stderr', async (t) => {
   const training = temporaryFile(t, recordingOf(CALM_MS))

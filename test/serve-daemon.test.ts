@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict'
+import { request } from 'node:http'
 import test, { type TestContext } from 'node:test'
 
 import { Gauge } from 'prom-client'
 
 import type { PollOutcome } from '../src/core/reading.js'
+import { createMonitorPage } from '../src/page/monitor-page.js'
+import type { PageState } from '../src/page/page-state.js'
 import { pollDeadlineMs, type PollResult, serveDaemon } from '../src/io/serve-daemon.js'
 import { samplesOf } from './helpers/exposition.js'
 import { type FakeRuntime, fakeRuntime } from './helpers/fake-runtime.js'
@@ -219,4 +222,174 @@ for (const { intervalMs, deadlineMs } of [
 test('daemon server: Prometheus accepts what is served', { skip: noPromtool() }, async (t) => {
   const { get } = await serving(t, ['ok'])
   assertPromtoolAccepts((await get('/metrics')).body)
+})
+
+const VIEW = createMonitorPage(
+  {
+    pair: { source: '<img src=x onerror=alert(1)>', destination: 'cartservice' },
+    query: 'up',
+    rules: { direction: 'above', minRequestsPerSecond: 0.1, minDeviationMs: 0, minDeviationRatio: 0, sloMs: null },
+    training: null,
+  },
+  [0.5],
+).view()
+
+/** A daemon with a page; `polls` is what its polls come to, the last one for ever. */
+async function servingPage(
+  t: TestContext,
+  polls: readonly PollResult[],
+): Promise<{ readonly runtime: FakeRuntime; readonly url: string; readonly history: { incidents: unknown[] } }> {
+  const runtime = fakeRuntime([])
+  const history = { incidents: [] as unknown[] }
+  let count = 0
+  const exit = serveDaemon(
+    runtime,
+    { command: 'incident', listenAddress: '127.0.0.1', port: 0, pollIntervalMs: INTERVAL_MS },
+    () => ({
+      poll: () => Promise.resolve(polls[count++] ?? polls.at(-1)!),
+      view: () => VIEW,
+      history: () => history as never,
+    }),
+  )
+  t.after(async () => {
+    runtime.stop()
+    await exit
+  })
+  await runtime.clock.asleep()
+  return { runtime, history, url: String(runtime.logged.find(({ msg }) => msg === 'listening')?.['url']) }
+}
+
+const OK: PollResult = { outcome: 'ok', detail: '' }
+const AWAY: PollResult = { outcome: 'conn', detail: 'connect ECONNREFUSED' }
+
+const HEADERS = {
+  'content-security-policy':
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  'referrer-policy': 'no-referrer',
+  'x-content-type-options': 'nosniff',
+  'access-control-allow-origin': null,
+}
+
+function headersOf(response: Response): Readonly<Record<string, string | null>> {
+  return Object.fromEntries(Object.keys(HEADERS).map((name) => [name, response.headers.get(name)]))
+}
+
+for (const { path, contentType, cacheControl } of [
+  { path: '/', contentType: 'text/html; charset=utf-8', cacheControl: 'no-cache' },
+  { path: '/page/page.css', contentType: 'text/css; charset=utf-8', cacheControl: 'no-cache' },
+  { path: '/page/main.js', contentType: 'text/javascript; charset=utf-8', cacheControl: 'no-cache' },
+  { path: '/page/uplot.js', contentType: 'text/javascript; charset=utf-8', cacheControl: 'no-cache' },
+  { path: '/page/favicon.svg', contentType: 'image/svg+xml; charset=utf-8', cacheControl: 'no-cache' },
+  { path: '/api/state', contentType: 'application/json; charset=utf-8', cacheControl: 'no-store' },
+  { path: '/api/incidents', contentType: 'application/json; charset=utf-8', cacheControl: 'no-store' },
+]) {
+  test(`page: ${path} has its headers, and is not sent to who has it`, async (t) => {
+    const { url } = await servingPage(t, [OK])
+    const response = await fetch(url + path)
+    assert.equal(response.status, 200)
+    assert.deepEqual(
+      [response.headers.get('content-type'), response.headers.get('cache-control')],
+      [contentType, cacheControl],
+    )
+    assert.deepEqual(headersOf(response), HEADERS)
+    const etag = response.headers.get('etag') ?? ''
+    const again = await fetch(url + path, { headers: { 'if-none-match': etag } })
+    assert.deepEqual([again.status, await again.text(), headersOf(again)], [304, '', HEADERS])
+  })
+}
+
+for (const path of [
+  '/index.html',
+  '/page',
+  '/page/',
+  '/page/tsconfig.json',
+  '/page/main.ts',
+  '/page/../package.json',
+]) {
+  test(`page: ${path} is not served`, async (t) => {
+    const { url } = await servingPage(t, [OK])
+    const status = await new Promise((resolve, reject) => {
+      request(url, { path }, (response) => resolve(response.resume().statusCode))
+        .on('error', reject)
+        .end()
+    })
+    assert.equal(status, 404)
+  })
+}
+
+test('page: every file that index.html and the modules name is served, by a path that is relative', async (t) => {
+  const { url } = await servingPage(t, [OK])
+  const asked = new Set<string>()
+  const visit = async (from: string): Promise<void> => {
+    if (asked.has(from)) return
+    asked.add(from)
+    const response = await fetch(from)
+    assert.equal(response.status, 200, from)
+    const body = await response.text()
+    const names = from.endsWith('.js')
+      ? [...body.matchAll(/^import .*? from '(.+?)';?$/gm)].map(([, name]) => name!)
+      : from.endsWith('/')
+        ? [...body.matchAll(/(?:src|href)="([^"#]+)"/g)].map(([, name]) => name!)
+        : []
+    for (const name of names) {
+      assert.doesNotMatch(name, /^\/|:/, `${from} names ${name}`)
+      await visit(new URL(name, from).href)
+    }
+  }
+  await visit(`${url}/`)
+  assert.ok(asked.size > 15, [...asked].join(' '))
+})
+
+test('page: the state says what the last poll came to, and since when it is so', async (t) => {
+  const { url, runtime } = await servingPage(t, [OK, OK, AWAY, AWAY, { outcome: 'timeout', detail: 'slow' }, OK])
+  const start = 1_700_000_000
+  const seen: unknown[] = []
+  for (let i = 0; i < 6; i++) {
+    const state = (await (await fetch(`${url}/api/state`)).json()) as PageState
+    assert.deepEqual(
+      { ...state, poll: null },
+      {
+        version: '0.0.0',
+        startedSeconds: start,
+        pollIntervalSeconds: 5,
+        poll: null,
+        view: JSON.parse(JSON.stringify(VIEW)),
+      },
+    )
+    seen.push(state.poll)
+    await runtime.clock.advance(INTERVAL_MS)
+  }
+  const poll = (at: number, since: number, result: PollResult): unknown => ({
+    endedSeconds: start + at,
+    ...result,
+    answered: result.outcome === 'ok',
+    sinceSeconds: start + since,
+  })
+  assert.deepEqual(seen, [
+    poll(0, 0, OK),
+    poll(5, 0, OK),
+    poll(10, 10, AWAY),
+    poll(15, 10, AWAY),
+    poll(20, 10, { outcome: 'timeout', detail: 'slow' }),
+    poll(25, 25, OK),
+  ])
+})
+
+test('page: incidents that did not change are not sent again, whatever was polled', async (t) => {
+  const { url, runtime, history } = await servingPage(t, [OK])
+  const first = await fetch(`${url}/api/incidents`)
+  assert.deepEqual(await first.json(), { incidents: [] })
+  const ask = (): Promise<Response> =>
+    fetch(`${url}/api/incidents`, { headers: { 'if-none-match': first.headers.get('etag') ?? '' } })
+  await runtime.clock.advance(INTERVAL_MS)
+  assert.equal((await ask()).status, 304)
+  history.incidents.push({ id: 'new' })
+  await runtime.clock.advance(INTERVAL_MS)
+  assert.deepEqual(await (await ask()).json(), { incidents: [{ id: 'new' }] })
+})
+
+test('page: a daemon without incidents has no such path', async (t) => {
+  const { get } = await serving(t, ['ok'])
+  assert.equal((await get('/api/incidents')).status, 404)
+  assert.equal((JSON.parse((await get('/api/state')).body) as PageState).view, null)
 })

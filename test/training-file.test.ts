@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import test from 'node:test'
 import { gunzipSync, gzipSync } from 'node:zlib'
 
-import { fitBaselines } from '../src/commands/monitor.js'
+import { fitBaselines } from '../src/commands/models.js'
 import { RecordingError } from '../src/core/errors.js'
-import { MIN_TRAINING_SAMPLES } from '../src/core/baseline/model.js'
+import { loadAndSeason } from '../src/core/baseline/load-and-season.js'
 import { readRecordingFile, warnOfRepairs } from '../src/io/training-file.js'
 import { fakeRuntime, matrixAnswer, vectorAnswer } from './helpers/fake-runtime.js'
 import { packageRoot } from './helpers/package-root.js'
@@ -16,7 +16,12 @@ import { temporaryFile, temporaryFolder } from './helpers/temporary-folder.js'
 /** Reads and fits, as the monitor does at its start. */
 function train(path: string): void {
   const recording = readRecordingFile(path, '--training-data-file')
-  fitBaselines(recording, { model: 'robust-band', quantile: 0.5, what: `--training-data-file: ${path}` })
+  const fitted = fitBaselines(recording, {
+    model: loadAndSeason.name,
+    quantiles: [],
+    what: `--training-data-file: ${path}`,
+  })
+  assert.ok(!(fitted instanceof Promise) && fitted.size > 0)
 }
 
 function refuses(path: string, reason: RegExp): void {
@@ -137,8 +142,8 @@ for (const { name, content, reason } of [
   },
   {
     name: 'too few values',
-    content: recordingOf(CALM_MS.slice(0, MIN_TRAINING_SAMPLES - 1)),
-    reason: /: too few values to train on: at least 30 needed, got 29;/,
+    content: recordingOf(CALM_MS.slice(0, loadAndSeason.minSamples - 1)),
+    reason: /: too few values to train load-and-season on: at least 30 needed, got 29, 1 more;/,
   },
   {
     name: 'times in milliseconds',

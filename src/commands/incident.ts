@@ -1,11 +1,15 @@
+import { stableLabels } from '../core/alert.js'
 import { type IncidentRules, timingContract, type WatchedPair } from '../core/incident.js'
 import { UsageError } from '../core/errors.js'
 import { pairKey, pairName, parseServiceName } from '../core/pair.js'
+import { createNotifier } from '../io/alertmanager.js'
 import { createIncidentDetector } from '../io/incident-detector.js'
 import { serveDaemon } from '../io/serve-daemon.js'
 import { command } from './command.js'
 import { daemonFlags, servePort } from './daemon-flags.js'
-import { numberAbove, numberFrom, repeatable, type Values, withDefault } from './flags.js'
+import { httpUrl, numberAbove, numberFrom, repeatable, type Values, withDefault } from './flags.js'
+import { MAINTENANCE_FORM, maintenanceFlag } from './maintenance-flag.js'
+import { pairFlags } from './monitor.js'
 
 interface PairFlag {
   readonly source: string
@@ -88,6 +92,11 @@ const flags = {
     '60',
     "age of a monitor's sample from which it says nothing; more than the scrape interval plus the monitor's poll interval",
   ),
+  'source-label': pairFlags['source-label'],
+  'destination-label': pairFlags['destination-label'],
+  'query-window': pairFlags['query-window'],
+  'alertmanager-url': repeatable(httpUrl, 'base URL of an Alertmanager to tell of incidents; each is told all of them'),
+  maintenance: repeatable(maintenanceFlag, `${MAINTENANCE_FORM}: when incidents are expected, and not sent`),
   ...daemonFlags,
   'prometheus-port': servePort('8083'),
 } as const
@@ -148,6 +157,23 @@ export const incidentCommand = command({
                 prometheusUrl: values['prometheus-url'],
                 pollIntervalMs,
                 staleAfterSeconds: values['stale-after-seconds'],
+                notifier: createNotifier(
+                  {
+                    alertmanagerUrls: values['alertmanager-url'],
+                    maintenance: values.maintenance,
+                    labels: stableLabels(rules.pairs),
+                    noDataTimeoutSeconds: rules.noDataTimeoutSeconds,
+                    pollIntervalMs,
+                    random: Math.random,
+                  },
+                  runtime,
+                  registry,
+                ),
+                istio: {
+                  sourceLabel: values['source-label'],
+                  destinationLabel: values['destination-label'],
+                  window: values['query-window'],
+                },
               },
               runtime,
               registry,

@@ -4,9 +4,10 @@ import { staticMad, staticSigma } from '../core/baseline/static.js'
 import { UsageError } from '../core/errors.js'
 import type { Recording } from '../core/recording.js'
 import type { Watches } from '../core/score.js'
+import { prophet } from '../io/prophet.js'
 
 /** Every model that --model names; the first is the default. */
-export const MODELS = [loadAndSeason, staticSigma, staticMad] as const satisfies readonly Model[]
+export const MODELS = [loadAndSeason, staticSigma, staticMad, prophet] as const satisfies readonly Model[]
 
 /** One fitted baseline for each scored quantile, in order. */
 export type Baselines = ReadonlyMap<number, Fitted>

@@ -1,9 +1,11 @@
 import { UsageError } from '../core/errors.js'
 import { checkPromql, latencyTrafficAndAge } from '../core/promql.js'
+import type { Recording } from '../core/recording.js'
 import type { ScoringRules } from '../core/score.js'
 import { createMonitor } from '../io/monitor.js'
 import { serveDaemon } from '../io/serve-daemon.js'
 import { readRecordingFile, warnOfRepairs } from '../io/training-file.js'
+import type { TrainingFacts } from '../page/page-state.js'
 import { command } from './command.js'
 import { daemonFlags, servePort } from './daemon-flags.js'
 import { fitBaselines, MODELS, UNLABELLED_QUANTILE, watchesOf } from './models.js'
@@ -51,6 +53,30 @@ export function scoringRules(values: Values<typeof scoringFlags>): ScoringRules 
     minDeviationMs: values['min-deviation-ms'],
     minDeviationRatio: values['min-deviation-ratio'],
     sloMs: values['slo-ms'] ?? null,
+  }
+}
+
+/** What the page says of a recording. */
+function trainingFacts(
+  { series }: Recording,
+  { model, file, quantiles }: { readonly model: string; readonly file: string; readonly quantiles: readonly number[] },
+): TrainingFacts {
+  return {
+    model,
+    file,
+    series: quantiles.flatMap((quantile) => {
+      const found = series.find((one) => one.quantile === quantile) ?? (series.length === 1 ? series[0] : undefined)
+      if (found === undefined) return []
+      const { latenciesMs, timesSeconds } = found
+      return [
+        {
+          quantile,
+          samples: latenciesMs.filter(Number.isFinite).length,
+          fromSeconds: timesSeconds[0] ?? 0,
+          toSeconds: timesSeconds.at(-1) ?? 0,
+        },
+      ]
+    }),
   }
 }
 
@@ -146,7 +172,9 @@ export const monitorCommand = command({
                 rules: scoringRules(values),
                 pollIntervalMs,
                 // Prometheus drops a sidecar that died from the window bit by bit; before that the value is not fresh.
-                maxAgeSeconds: values.query === undefined ? 0.75 * window.seconds : null,
+                maxAgeSeconds: 0.75 * window.seconds,
+                ageOptional: values.query !== undefined,
+                training: trainingFacts(recording, { model: values.model, file, quantiles }),
               },
               runtime,
               registry,

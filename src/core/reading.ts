@@ -62,8 +62,10 @@ export type Reading =
 export interface Expected {
   /** The quantiles that are scored, in order. */
   readonly quantiles: readonly number[]
-  /** Whether the query asked for the newest sample's own time, and how old that may be. */
+  /** How old the newest sample may be; null: any age. */
   readonly maxAgeSeconds: number | null
+  /** True for a query that may not ask for the newest sample's time: without it, the age is not judged. */
+  readonly ageOptional?: boolean
   /** The evaluation time of the last reading, so that a replayed answer is not taken twice. */
   readonly lastTimestampSeconds: number | null
 }
@@ -90,8 +92,8 @@ export function readVector(vector: Vector, expected: Expected): Reading {
     return missing('stale', `evaluated at ${evaluatedSeconds}, not after the reading before`)
   }
   if (expected.maxAgeSeconds !== null) {
-    if (newest === undefined) return missing('stale', 'no sidecar is scraped any more')
-    const ageSeconds = evaluatedSeconds - newest
+    if (newest === undefined && expected.ageOptional !== true) return missing('stale', 'no sidecar is scraped any more')
+    const ageSeconds = newest === undefined ? 0 : evaluatedSeconds - newest
     if (!(ageSeconds <= expected.maxAgeSeconds)) {
       return missing(
         'stale',

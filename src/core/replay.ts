@@ -56,18 +56,26 @@ export function* replay(options: {
 /** One line of replay's NDJSON. A missing sample has its band and no more: null is not 0. */
 export function replayLine({ timestampSeconds, evaluation }: Replayed): string {
   const { verdict, quantiles } = evaluation
-  const lines = quantiles.map((scored) => ({
-    y: scored.yMs,
-    yhat: scored.yhatMs,
-    y_min: scored.yMinMs,
-    y_max: scored.yMaxMs,
-    anomaly: scored.anomalous === null ? null : Number(scored.anomalous),
-    verdict,
-    score: scored.score,
-    quantile: scored.quantile,
-  }))
-  const [{ quantile, ...first } = { quantile: null }, ...others] = lines
-  return JSON.stringify({ t: timestampSeconds, ...first, ...(others.length === 0 ? {} : { quantile, others }) })
+  const [first, ...others] = quantiles
+  if (first === undefined) return JSON.stringify({ t: timestampSeconds })
+  const { yMs: y, yhatMs: yhat, yMinMs, yMaxMs, anomalous, score: distance } = first
+  const anomaly = anomalous === null ? null : Number(anomalous)
+  const line = { t: timestampSeconds, y, yhat, y_min: yMinMs, y_max: yMaxMs, anomaly, verdict, score: distance }
+  if (others.length === 0) return JSON.stringify(line)
+  return JSON.stringify({
+    ...line,
+    quantile: first.quantile,
+    others: others.map((scored) => ({
+      y: scored.yMs,
+      yhat: scored.yhatMs,
+      y_min: scored.yMinMs,
+      y_max: scored.yMaxMs,
+      anomaly: scored.anomalous === null ? null : Number(scored.anomalous),
+      verdict,
+      score: scored.score,
+      quantile: scored.quantile,
+    })),
+  })
 }
 
 /** Folds the incident rule over one replayed pair, a poll per sample, and yields a line of NDJSON per transition. */

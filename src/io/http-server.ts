@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
 import { StartError } from '../core/errors.js'
@@ -7,6 +7,9 @@ export interface Response {
   readonly status: number
   readonly contentType: string
   readonly body: string | Buffer
+  /** Names the body: who has it already is answered 304. */
+  readonly etag?: string
+  readonly headers?: Readonly<Record<string, string>>
 }
 
 /** Exact paths and nothing else: no URL parsing, no decoding, no files. A query string is ignored. */
@@ -28,23 +31,19 @@ export async function listen(options: {
   readonly address: string
   readonly port: number
   readonly routes: Routes
+  readonly idleTimeoutMs?: number
 }): Promise<HttpServer> {
+  const { idleTimeoutMs = 30_000 } = options
   const routes = new Map(Object.entries(options.routes))
   const server = createServer(
     { headersTimeout: 5_000, requestTimeout: 10_000, keepAliveTimeout: 65_000, connectionsCheckingInterval: 1_000 },
     (request, response) => {
       request.resume()
-      const answer = answerTo(request, routes)
-      const body = Buffer.from(answer.body)
-      response.writeHead(answer.status, {
-        'content-type': answer.contentType,
-        'content-length': body.length,
-        'x-content-type-options': 'nosniff',
-        ...(answer.status === 405 ? { allow: 'GET, HEAD' } : {}),
-      })
-      response.end(request.method === 'HEAD' ? undefined : body)
+      respond(request, response, answerTo(request, routes))
     },
   )
+  // A client that takes nothing of its answer for so long is cut; between requests, keepAliveTimeout holds.
+  server.timeout = idleTimeoutMs
   const address = await bind(server, options)
   const host = address.family === 'IPv6' ? `[${address.address}]` : address.address
   return {
@@ -52,6 +51,33 @@ export async function listen(options: {
     port: address.port,
     close: (graceMs = 1_000) => close(server, graceMs),
   }
+}
+
+function respond(request: IncomingMessage, response: ServerResponse, answer: Response): void {
+  const { etag, contentType, status } = answer
+  // One buffer for all who are answered with it: a slow reader holds a reference, not a copy.
+  const body = typeof answer.body === 'string' ? Buffer.from(answer.body) : answer.body
+  const common = {
+    'x-content-type-options': 'nosniff',
+    ...answer.headers,
+    ...(etag === undefined ? {} : { etag }),
+  }
+  if (etag !== undefined && names(request.headers['if-none-match'], etag)) {
+    response.writeHead(304, common).end()
+    return
+  }
+  response.writeHead(status, {
+    'content-type': contentType,
+    'content-length': body.length,
+    ...common,
+    ...(status === 405 ? { allow: 'GET, HEAD' } : {}),
+  })
+  response.end(request.method === 'HEAD' ? undefined : body)
+}
+
+/** Whether an If-None-Match names this body; a proxy that compressed it made the name a weak one (RFC 9110, 13.1.2). */
+function names(ifNoneMatch: string | undefined, etag: string): boolean {
+  return (ifNoneMatch ?? '').split(',').some((name) => name.trim().replace(/^W\//, '') === etag)
 }
 
 function answerTo(

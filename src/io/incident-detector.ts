@@ -1,6 +1,18 @@
 import type { Registry } from 'prom-client'
 
 import { anomalyHistoryQuery, readPolls } from '../core/anomaly-history.js'
+import type { IstioNaming } from '../core/edge-facts.js'
+import {
+  type Evidence,
+  evidenceText,
+  type Happened,
+  happenedBetween,
+  nextTrails,
+  noTrails,
+  type Trail,
+  unknownTrails,
+} from '../core/evidence.js'
+import { type IncidentHistory, type IncidentHistoryJson, withTransition } from '../core/incident-history.js'
 import {
   coldState,
   hottestState,
@@ -9,9 +21,11 @@ import {
   next,
   type Poll,
   temperatureOf,
-  transition,
 } from '../core/incident.js'
 import { pairName } from '../core/pair.js'
+import { createIncidentPage } from '../page/incident-page.js'
+import type { Notifier } from './alertmanager.js'
+import { createEvidenceSource } from './evidence-source.js'
 import { createIncidentGauges } from './gauges.js'
 import { INCIDENT, NO_INCIDENT, TRANSITION } from './log.js'
 import { type Answer, queryInstantMatrix } from './prometheus.js'
@@ -23,11 +37,29 @@ export interface IncidentConfig {
   readonly prometheusUrl: string
   readonly pollIntervalMs: number
   readonly staleAfterSeconds: number
+  /** How the pairs are found among Istio's own metrics, which a transition is compared with. */
+  readonly istio: IstioNaming
+  /** Told of every poll that is folded. */
+  readonly notifier: Notifier
+}
+
+export interface IncidentDetector extends Poller {
+  /** What is known of the latest incidents; they outlast a restart as long as the warm-up's window holds them. */
+  readonly history: () => IncidentHistoryJson
+}
+
+/** The incident rule's state, and the way that led to it. */
+interface Course {
+  readonly state: IncidentState
+  readonly trails: readonly Trail[]
 }
 
 /** How far back a start looks, until what came before the window cannot matter any more. */
 const WARM_UP_MS = [15 * 60_000, 3_600_000, 6 * 3_600_000, 24 * 3_600_000] as const
 const WARM_UP_DEADLINE_MS = 20_000
+
+/** Transitions of the warm-up that Prometheus is asked about once more: the newest, about a page of incidents. */
+const MAX_REPLAYED = 100
 
 /** Slots asked for beyond the last one folded, so that a late poll misses none. */
 const SPARE_SLOTS = 3
@@ -36,13 +68,18 @@ const SPARE_SLOTS = 3
  * Folds the incident rule over what the monitors exported. Everything it knows comes from Prometheus's history: a start
  * replays it, and so does the first poll after an outage.
  */
-export function createIncidentDetector(config: IncidentConfig, runtime: Runtime, registry: Registry): Poller {
-  const { rules, prometheusUrl, pollIntervalMs, staleAfterSeconds } = config
-  const { clock, logger } = runtime
+export function createIncidentDetector(config: IncidentConfig, runtime: Runtime, registry: Registry): IncidentDetector {
+  const { rules, prometheusUrl, pollIntervalMs, staleAfterSeconds, notifier } = config
+  const { clock, logger, signal } = runtime
   const gauges = createIncidentGauges(registry, rules)
+  const evidence = createEvidenceSource(config, runtime)
+  const page = createIncidentPage(rules)
+  let history: IncidentHistory = []
+  /** About the newest transition, for the alerts. */
+  let newestText: readonly string[] = []
   /** When an answer last held a poll that was not known before. */
   let newestMs = 0
-  let current: { readonly state: IncidentState; readonly lastPoll: Poll | null; readonly askedMs: number } | null = null
+  let current: (Course & { readonly lastPoll: Poll | null; readonly askedMs: number }) | null = null
 
   const ask = async (rangeMs: number, deadlineMs: number): Promise<Answer<readonly Poll[]>> => {
     const query = anomalyHistoryQuery(rules.pairs, { rangeMs: Math.ceil(rangeMs), stepMs: pollIntervalMs })
@@ -52,16 +89,37 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
       : { ...answer, data: readPolls(answer.data, { pairs: rules.pairs, staleAfterSeconds }) }
   }
 
+  const step = ({ state, trails }: Course, poll: Poll): Course => {
+    const after = next(state, poll, rules)
+    return { state: after, trails: nextTrails(trails, { before: state, after, poll }) }
+  }
+
+  const happenedAt = (before: Course, after: Course, { timestampSeconds }: Poll): Happened | null =>
+    happenedBetween(before.state, after.state, { timestampSeconds, trails: after.trails })
+
   /** Replays a window from the coldest and from the hottest state; where both arrive at one, the past before it is no matter. */
   const warmUp = async (askedMs: number): Promise<PollResult> => {
     for (const rangeMs of WARM_UP_MS) {
       const answer = await ask(rangeMs, WARM_UP_DEADLINE_MS)
       if (answer.kind === 'failure') return answer
       const polls = answer.data
-      if (polls.length === 0) return { outcome: 'empty', detail: 'Prometheus answered without a single time' }
-      const fold = (from: IncidentState): IncidentState => polls.reduce((state, poll) => next(state, poll, rules), from)
-      const state = fold(coldState(rules))
-      const certain = sameIncident(state, fold(hottestState(rules, polls[0]?.timestampSeconds ?? 0)))
+      const [first] = polls
+      if (first === undefined) return { outcome: 'empty', detail: 'Prometheus answered without a single time' }
+      let course: Course = { state: coldState(rules), trails: noTrails(rules) }
+      let hottest: Course = { state: hottestState(rules, first.timestampSeconds), trails: unknownTrails(rules) }
+      const folded: { readonly state: IncidentState; readonly timestampSeconds: number }[] = []
+      const replayed: { readonly happened: Happened; readonly certain: boolean }[] = []
+      for (const poll of polls) {
+        const after = step(course, poll)
+        const happened = happenedAt(course, after, poll)
+        if (happened !== null) replayed.push({ happened, certain: sameCourse(course, hottest) })
+        course = after
+        page.note(after.state, poll, clock.nowMs() / 1000)
+        hottest = step(hottest, poll)
+        folded.push({ state: after.state, timestampSeconds: poll.timestampSeconds })
+      }
+      const { state } = course
+      const certain = sameCourse(course, hottest)
       if (certain || rangeMs === WARM_UP_MS.at(-1)) {
         logger.info(
           {
@@ -72,12 +130,28 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
           },
           'warmed up from history',
         )
-        current = { state, lastPoll: polls.at(-1) ?? null, askedMs }
+        folded.forEach((told, i) => {
+          notifier.update({ rules, ...told, live: i === folded.length - 1, evidence: [] })
+        })
+        // Of what was already under way when the window began, it is not known what happened to it.
+        await remember(replayed.filter((entry) => entry.certain || !certain).map(({ happened }) => happened))
+        current = { ...course, lastPoll: polls.at(-1) ?? null, askedMs }
         newestMs = askedMs
         break
       }
     }
     return report()
+  }
+
+  /** What happened before the start is known again, but not announced again: each was, when it happened. */
+  const remember = async (replayed: readonly Happened[]): Promise<void> => {
+    const endMs = clock.monotonicMs() + WARM_UP_DEADLINE_MS
+    for (const happened of replayed.slice(-MAX_REPLAYED)) {
+      if (signal.aborted) return
+      const packet = await evidence.gather(happened, endMs - clock.monotonicMs())
+      history = withTransition(history, packet)
+      newestText = evidenceText(packet)
+    }
   }
 
   const advance = async (askedMs: number): Promise<PollResult> => {
@@ -86,35 +160,53 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
     const answer = await ask(sinceMs + SPARE_SLOTS * pollIntervalMs, pollDeadlineMs(pollIntervalMs))
     if (answer.kind === 'failure') return answer
     const lastSeconds = current.lastPoll?.timestampSeconds ?? -Infinity
-    let { state, lastPoll } = current
-    for (const poll of answer.data.filter(({ timestampSeconds }) => timestampSeconds > lastSeconds)) {
-      const after = next(state, poll, rules)
-      gauges.count(state, after)
-      announce(state, after, poll)
-      state = after
+    const endMs = clock.monotonicMs() + pollDeadlineMs(pollIntervalMs)
+    let { lastPoll } = current
+    let course: Course = current
+    const fresh = answer.data.filter(({ timestampSeconds }) => timestampSeconds > lastSeconds)
+    for (const poll of fresh) {
+      const after = step(course, poll)
+      gauges.count(course.state, after.state)
+      const happened = happenedAt(course, after, poll)
+      if (happened !== null) announce(await evidence.gather(happened, endMs - clock.monotonicMs()), after.state)
+      const { timestampSeconds } = poll
+      const live = poll === fresh.at(-1)
+      notifier.update({ rules, state: after.state, timestampSeconds, live, evidence: newestText })
+      course = after
+      page.note(after.state, poll, clock.nowMs() / 1000)
       lastPoll = poll
     }
     if (lastPoll !== current.lastPoll) newestMs = askedMs
-    current = { state, lastPoll, askedMs }
+    current = { ...course, lastPoll, askedMs }
     const result = report()
     if (askedMs - newestMs <= SPARE_SLOTS * pollIntervalMs) return result
     return { outcome: 'stale', detail: 'Prometheus answers with the same times again and again' }
   }
 
-  const announce = (before: IncidentState, after: IncidentState, poll: Poll): void => {
-    const happened = transition(before, after)
-    if (happened === null) return
+  const announce = (packet: Evidence, after: IncidentState): void => {
+    history = withTransition(history, packet)
+    newestText = evidenceText(packet)
+    const { transition, severity, startedSeconds, timestampSeconds, temperature } = packet
     logger.warn(
       {
-        transition: happened,
-        severity: after.open?.severity ?? null,
-        startedSeconds: (after.open ?? before.open)?.startedSeconds,
-        timestampSeconds: poll.timestampSeconds,
-        temperature: temperatureOf(after.accumulators),
+        transition,
+        severity,
+        startedSeconds,
+        timestampSeconds,
+        temperature,
         accumulators: byPair(after),
+        evidence: packet,
+        text: newestText,
+        ...expectedAt(timestampSeconds),
       },
       TRANSITION,
     )
+  }
+
+  /** In a maintenance window everything is logged as it is, with the reason why it is expected and not sent. */
+  const expectedAt = (timestampSeconds: number): { readonly expected?: string } => {
+    const expected = notifier.expectedAt(timestampSeconds)
+    return expected === null ? {} : { expected }
   }
 
   const byPair = ({ accumulators }: IncidentState): Record<string, number> =>
@@ -134,6 +226,7 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
       temperature: temperatureOf(state.accumulators),
       accumulators: byPair(state),
       ...(unknown.length === 0 ? {} : { unknown: Object.fromEntries(unknown) }),
+      ...(lastPoll === null ? {} : expectedAt(lastPoll.timestampSeconds)),
     }
     if (state.open === null) logger.info(fields, NO_INCIDENT)
     else logger.warn({ ...fields, severity: state.open.severity }, `${INCIDENT}${state.open.severity}`)
@@ -145,9 +238,11 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
       : { outcome: 'ok', detail: '' }
   }
 
-  return { poll: () => advance(clock.monotonicMs()) }
+  return { poll: () => advance(clock.monotonicMs()), history: () => ({ incidents: history }), view: page.view }
 }
 
-function sameIncident(a: IncidentState, b: IncidentState): boolean {
-  return JSON.stringify([a.accumulators, a.open]) === JSON.stringify([b.accumulators, b.open])
+function sameCourse(a: Course, b: Course): boolean {
+  const told = ({ state: { accumulators, open }, trails }: Course): string =>
+    JSON.stringify([accumulators, open, trails])
+  return told(a) === told(b)
 }

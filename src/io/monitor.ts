@@ -3,6 +3,8 @@ import type { Registry } from 'prom-client'
 import type { Pair } from '../core/pair.js'
 import { missing, type Reading, readVector } from '../core/reading.js'
 import { type Evaluation, score, type ScoringRules, type Watches } from '../core/score.js'
+import { createMonitorPage } from '../page/monitor-page.js'
+import type { TrainingFacts } from '../page/page-state.js'
 import { createMonitorGauges } from './gauges.js'
 import { EVALUATED } from './log.js'
 import { queryInstant } from './prometheus.js'
@@ -19,13 +21,18 @@ export interface MonitorConfig {
   readonly watches: Watches | Promise<Watches>
   readonly rules: ScoringRules
   readonly pollIntervalMs: number
-  /** How old the newest sample may be; null when the query does not tell. */
+  /** How old the newest sample may be; null: any age. */
   readonly maxAgeSeconds: number | null
+  /** True when the query is the user's own and may not tell. */
+  readonly ageOptional?: boolean
+  /** What the watches were trained on, for the page. */
+  readonly training?: TrainingFacts
 }
 
 export function createMonitor(config: MonitorConfig, runtime: Runtime, registry: Registry): Poller {
-  const { pair, prometheusUrl, query, quantiles, rules, maxAgeSeconds } = config
+  const { pair, prometheusUrl, query, quantiles, rules, maxAgeSeconds, ageOptional = false } = config
   const gauges = createMonitorGauges(registry, pair, quantiles)
+  const page = createMonitorPage({ pair, query, rules, training: config.training ?? null }, quantiles)
   const deadlineMs = pollDeadlineMs(config.pollIntervalMs)
   let lastTimestampSeconds: number | null = null
   let watches: Watches | null = null
@@ -45,7 +52,7 @@ export function createMonitor(config: MonitorConfig, runtime: Runtime, registry:
   const read = async (): Promise<Reading> => {
     const answer = await queryInstant(runtime, { prometheusUrl, query, deadlineMs })
     if (answer.kind === 'failure') return missing(answer.outcome, answer.detail)
-    return readVector(answer.data, { quantiles, maxAgeSeconds, lastTimestampSeconds })
+    return readVector(answer.data, { quantiles, maxAgeSeconds, ageOptional, lastTimestampSeconds })
   }
   return {
     poll: async () => {
@@ -54,12 +61,14 @@ export function createMonitor(config: MonitorConfig, runtime: Runtime, registry:
       if (reading.kind === 'sample') lastTimestampSeconds = reading.sample.timestampSeconds
       const evaluation = score(watches, reading, rules)
       gauges.publish(evaluation)
+      page.note(evaluation, runtime.clock.nowMs() / 1000)
       if (!runtime.signal.aborted) {
         runtime.logger.info(logged(pair, evaluation), EVALUATED)
         drift.note(evaluation)
       }
       return { outcome: reading.outcome, detail: reading.kind === 'missing' ? reading.detail : '' }
     },
+    view: page.view,
   }
 }
 

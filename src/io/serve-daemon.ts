@@ -1,9 +1,12 @@
 import { Registry } from 'prom-client'
 
+import type { IncidentHistoryJson } from '../core/incident-history.js'
 import type { PollOutcome } from '../core/reading.js'
+import { etagOf, PAGE_HEADERS, readAssets } from '../page/assets.js'
+import type { LastPoll, PageState } from '../page/page-state.js'
 import { runDaemon } from './daemon.js'
 import { createExposition, createSelfGauges } from './gauges.js'
-import { listen, text } from './http-server.js'
+import { listen, type Response, type Routes, text } from './http-server.js'
 import type { Runtime } from './runtime.js'
 
 export interface ServeOptions {
@@ -23,6 +26,10 @@ export interface PollResult {
 export interface Poller {
   /** One poll; sets the gauges. Expected trouble is an outcome, what is thrown is a bug. */
   readonly poll: () => Promise<PollResult>
+  /** What the page shows of it, as JSON; asked after each poll. */
+  readonly view?: () => PageState['view']
+  /** What is known of incidents, as JSON; asked after each poll. */
+  readonly history?: () => IncidentHistoryJson
 }
 
 const SUMMARY_EVERY_MS = 60_000
@@ -36,7 +43,7 @@ export function pollDeadlineMs(pollIntervalMs: number): number {
 }
 
 /**
- * Serves /metrics, /healthz and /readyz while it polls, until the runtime's signal aborts.
+ * Serves the page, /metrics, /healthz and /readyz while it polls, until the runtime's signal aborts.
  *
  * @returns the exit code
  * @throws {StartError} when the port cannot be listened on
@@ -52,11 +59,17 @@ export async function serveDaemon(
   const poller = createPoller(registry)
   const exposition = await createExposition(registry)
   const trouble = createTroubleLog(runtime)
+  const page = createPage(poller, {
+    version: program.version,
+    startedSeconds: clock.nowMs() / 1000,
+    pollIntervalSeconds: options.pollIntervalMs / 1000,
+  })
   let ready = false
   const server = await listen({
     address: options.listenAddress,
     port: options.port,
     routes: {
+      ...page.routes,
       '/metrics': () => ({ status: 200, contentType: exposition.contentType, body: exposition.read() }),
       '/healthz': () => text(200, 'ok\n'),
       '/readyz': () => (ready && !signal.aborted ? text(200, 'ready\n') : text(503, 'no poll was answered yet\n')),
@@ -80,6 +93,7 @@ export async function serveDaemon(
         if (result.outcome === 'ok' || result.outcome === 'warnings') self.succeeded(clock.nowMs() / 1000)
         self.polled(result.outcome, (clock.monotonicMs() - startMs) / 1000)
         await exposition.render()
+        page.polled(result, clock.nowMs() / 1000)
       },
     })
   } finally {
@@ -87,6 +101,64 @@ export async function serveDaemon(
   }
   logger.info({ command: options.command }, 'stopped')
   return 0
+}
+
+interface Page {
+  readonly routes: Routes
+  /** Takes over what the poll left. */
+  polled(result: PollResult, nowSeconds: number): void
+}
+
+function createPage(
+  { view, history }: Poller,
+  facts: Pick<PageState, 'version' | 'startedSeconds' | 'pollIntervalSeconds'>,
+): Page {
+  let poll: LastPoll | null = null
+  const state = createDocument()
+  const incidents = createDocument()
+  const take = (): void => {
+    const current: PageState = { ...facts, poll, view: view?.() ?? null }
+    state.set(current)
+    if (history !== undefined) incidents.set(history())
+  }
+  take()
+  const assets = readAssets().map(({ path, contentType, body, etag }) => {
+    const headers = { ...PAGE_HEADERS, 'cache-control': 'no-cache' }
+    return [path, (): Response => ({ status: 200, contentType, body, etag, headers })] as const
+  })
+  return {
+    routes: {
+      ...Object.fromEntries(assets),
+      '/api/state': state.read,
+      ...(history === undefined ? {} : { '/api/incidents': incidents.read }),
+    },
+    polled: ({ outcome, detail }, nowSeconds) => {
+      const answered = ANSWERED.has(outcome)
+      const sinceSeconds = poll?.answered === answered ? poll.sinceSeconds : nowSeconds
+      poll = { endedSeconds: nowSeconds, outcome, detail, answered, sinceSeconds }
+      take()
+    },
+  }
+}
+
+/** A JSON document, written when the first client asks for it after a poll, and shared by those that follow. */
+function createDocument(): { set(value: unknown): void; readonly read: () => Response } {
+  let value: unknown = null
+  let written: { readonly body: Buffer; readonly etag: string } | null = null
+  const headers = { ...PAGE_HEADERS, 'cache-control': 'no-store' }
+  return {
+    set: (next) => {
+      value = next
+      written = null
+    },
+    read: () => {
+      if (written === null) {
+        const body = Buffer.from(JSON.stringify(value))
+        written = { body, etag: etagOf(body) }
+      }
+      return { status: 200, contentType: 'application/json; charset=utf-8', ...written, headers }
+    },
+  }
 }
 
 /** A fault that repeats is logged when it begins, when it changes, once a minute meanwhile, and when it is over. */
