@@ -46,7 +46,12 @@ export function fitBaselines(
   })
   const done = fits.flatMap(([quantile, fit]) => (fit instanceof Promise ? [] : [[quantile, fit] as const]))
   if (done.length === fits.length) return new Map(done)
-  return Promise.all(fits.map(async ([quantile, fit]) => [quantile, await fit] as const)).then((all) => new Map(all))
+  const fitting = Promise.all(fits.map(async ([quantile, fit]) => [quantile, await fit] as const)).then(
+    (all) => new Map(all),
+  )
+  // Whoever waits for it hears of a failure; one that comes before anyone waits must not end the process.
+  fitting.catch(() => undefined)
+  return fitting
 }
 
 /** A watch on each baseline, for one stream. */

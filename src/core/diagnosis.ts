@@ -429,7 +429,7 @@ function editDistance(a: string, b: string): number {
   return row[b.length] ?? 0
 }
 
-function reporterFindings({ subject, presence, requestsByReporter }: Facts): Finding[] {
+function reporterFindings({ subject, presence, requestsByReporter, scrapes }: Facts): Finding[] {
   const { pair, window, quantiles } = subject
   const reporters = (known(presence) ?? []).filter(({ metric }) => metric === LATENCY_BUCKETS)
   const has = (name: string): boolean => reporters.some(({ reporter }) => reporter === name)
@@ -477,7 +477,13 @@ function reporterFindings({ subject, presence, requestsByReporter }: Facts): Fin
   const counts = known(requestsByReporter)
   const [source, destination] = [counts?.get('source') ?? 0, counts?.get('destination') ?? 0]
   const [less, more] = [Math.min(source, destination), Math.max(source, destination)]
-  if (has('destination') && more >= MIN_REQUESTS_FOR_SHARES && more > REPORTERS_RATIO * less) {
+  // The two sides are scraped at different moments, so either count may lack a scrape's share of the window.
+  const scrapeSeconds = Math.max(
+    0,
+    ...(known(scrapes) ?? []).flatMap(({ timesSeconds }) => intervalOf(timesSeconds) ?? []),
+  )
+  const unscraped = Math.min(1, scrapeSeconds / subject.window.seconds) * more
+  if (has('destination') && more >= MIN_REQUESTS_FOR_SHARES && more - unscraped > REPORTERS_RATIO * less) {
     findings.push(
       warning(
         'reporters-differ',
