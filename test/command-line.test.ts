@@ -546,10 +546,23 @@ test('command line: a query of one series does not go with a recording of two qu
 test('command line: a quantile that the recording does not hold is refused, and so is one named twice', (t) => {
   const values = CALM_MS.map((value, i) => [1_700_000_000 + 15 * i, String(value)])
   const result = ['0.5', '0.9'].map((quantile) => ({ metric: { quantile }, values }))
-  const two = temporaryFile(t, JSON.stringify({ status: 'success', data: { resultType: 'matrix', result } }), 'two.json')
+  const two = temporaryFile(
+    t,
+    JSON.stringify({ status: 'success', data: { resultType: 'matrix', result } }),
+    'two.json',
+  )
   const plain = temporaryFile(t, recordingOf(CALM_MS), 'plain.json')
   const check = (file: string, quantiles: string): unknown =>
-    prepare(['monitor', '--service1=a', '--service2=b', ...PROMETHEUS, '--training-data-file', file, '--quantile', quantiles])
+    prepare([
+      'monitor',
+      '--service1=a',
+      '--service2=b',
+      ...PROMETHEUS,
+      '--training-data-file',
+      file,
+      '--quantile',
+      quantiles,
+    ])
   refuses(
     () => check(two, '0.5,0.95'),
     `--quantile 0.95 is not in --training-data-file: ${two}, which holds the quantiles 0.5, 0.9`,

@@ -18,7 +18,11 @@ function fitOn(latency: Latency, options: { count: number; stepSeconds?: number 
   return fitted
 }
 
-function stream(latency: Latency, count: number, options: { stepSeconds?: number; startSeconds?: number } = {}): Sample[] {
+function stream(
+  latency: Latency,
+  count: number,
+  options: { stepSeconds?: number; startSeconds?: number } = {},
+): Sample[] {
   return samplesOf(latency, { count, startSeconds: LATER, ...options })
 }
 
@@ -62,8 +66,10 @@ for (const { name, fitted, latency } of [
 
   test(`load and season: in ${name} a doubling for ten minutes is outside, sample by sample`, () => {
     const calm = stream(latency, 200)
-    const slow = stream(latency, 20, { startSeconds: LATER + 200 * 30 })
-      .map((sample) => ({ ...sample, latencyMs: 2 * sample.latencyMs }))
+    const slow = stream(latency, 20, { startSeconds: LATER + 200 * 30 }).map((sample) => ({
+      ...sample,
+      latencyMs: 2 * sample.latencyMs,
+    }))
     const judgements = judged(fitted, [...calm, ...slow]).slice(200)
     assert.ok(judgements.filter(({ deviation }) => deviation > 1).length >= 19, 'at most one is missed')
   })
@@ -85,12 +91,18 @@ test('load and season: the score is 1 on the edge of the band', () => {
 
 test('load and season: a spike of +30 % is no anomaly, ten minutes of it are', () => {
   const spiked = stream(steady, 200).map((s, i) => ({ ...s, latencyMs: i === 150 ? 26 : s.latencyMs }))
-  const lasting = stream(steady, 200).map((s, i) => ({ ...s, latencyMs: i >= 150 && i < 170 ? 1.3 * s.latencyMs : s.latencyMs }))
+  const lasting = stream(steady, 200).map((s, i) => ({
+    ...s,
+    latencyMs: i >= 150 && i < 170 ? 1.3 * s.latencyMs : s.latencyMs,
+  }))
   const fitted = fitOn(() => 20 * noise(random, 0.12), { count: 240 })
   assert.ok((judged(fitted, spiked)[150]?.deviation ?? 9) <= 1)
   const judgements = judged(fitted, lasting)
   assert.ok((judgements[150]?.deviation ?? 9) <= 1, 'the first sample alone')
-  assert.ok(judgements.slice(156, 170).every(({ deviation }) => deviation > 1), 'from three minutes on')
+  assert.ok(
+    judgements.slice(156, 170).every(({ deviation }) => deviation > 1),
+    'from three minutes on',
+  )
 })
 
 test('load and season: a burst of a minute does not make what follows anomalous', () => {
@@ -101,7 +113,11 @@ test('load and season: a burst of a minute does not make what follows anomalous'
 })
 
 test('load and season: a fall counts from twice the distance of a rise', () => {
-  const { yMinMs, yhatMs, yMaxMs } = LEVEL.watch().judge({ timestampSeconds: LATER, latencyMs: null, requestsPerSecond: null })
+  const { yMinMs, yhatMs, yMaxMs } = LEVEL.watch().judge({
+    timestampSeconds: LATER,
+    latencyMs: null,
+    requestsPerSecond: null,
+  })
   const ratio = Math.log(yhatMs / yMinMs) / Math.log(yMaxMs / yhatMs)
   assert.ok(ratio > 1.6 && ratio < 2.4, String(ratio))
 })
@@ -113,12 +129,23 @@ for (const { latencyMs, halfMs } of [
 ]) {
   test(`load and season: a flat ${latencyMs} ms has a band of +-${halfMs} ms at least: 6 % of its bucket`, () => {
     const fitted = fitOn(() => latencyMs, { count: 240 })
-    const judgements = judged(fitted, stream((_, i) => latencyMs + (i % 2 === 0 ? 0.99 : -0.99) * halfMs, 200))
+    const judgements = judged(
+      fitted,
+      stream((_, i) => latencyMs + (i % 2 === 0 ? 0.99 : -0.99) * halfMs, 200),
+    )
     assert.equal(outside(judgements), 0)
     for (const { yMinMs, yhatMs, yMaxMs } of judgements) {
       assert.ok(yMaxMs - yhatMs >= 0.9 * halfMs && yhatMs - yMinMs >= 0.9 * halfMs)
     }
-    assert.ok(outside(judged(fitted, stream(() => 1.3 * latencyMs, 20))) >= 15, 'and +30 % is outside')
+    assert.ok(
+      outside(
+        judged(
+          fitted,
+          stream(() => 1.3 * latencyMs, 20),
+        ),
+      ) >= 15,
+      'and +30 % is outside',
+    )
   })
 }
 
@@ -133,7 +160,10 @@ test('load and season: with its request rate a surge is normal, without it is no
   const without = loadAndSeason.fit({ ...trainingOn(training), requestsPerSecond: null }) as Fitted
   // The stream: half an hour of the same traffic at another time.
   const calm = stream(() => [(10 / (1 - 5 / 20)) * noise(random, 0.05), 5], 100, { stepSeconds: 15 })
-  const surge = stream(() => [(10 / (1 - 15 / 20)) * noise(random, 0.05), 15], 120, { stepSeconds: 15, startSeconds: LATER + 1_500 })
+  const surge = stream(() => [(10 / (1 - 15 / 20)) * noise(random, 0.05), 15], 120, {
+    stepSeconds: 15,
+    startSeconds: LATER + 1_500,
+  })
   const found = [withRate, without].map((fitted) => outside(judged(fitted, [...calm, ...surge]).slice(100)))
   assert.ok(found[0]! <= 2 && found[1]! > 60, `${found.join(' and ')} of 120 outside`)
   // A doubling on top of the surge is found all the same.
@@ -179,7 +209,10 @@ for (const { name, rates } of [
 }
 
 test('load and season: a lasting change within a fifth is followed, and the drift says by how much', () => {
-  const followed = judged(LEVEL, stream(() => 1.1 * steady(), 1_000))
+  const followed = judged(
+    LEVEL,
+    stream(() => 1.1 * steady(), 1_000),
+  )
   const last = followed.at(-1)
   assert.ok(last !== undefined && Math.abs((last.driftRatio ?? 0) - 1.1) < 0.02, String(last?.driftRatio))
   assert.ok(outside(followed.slice(100)) <= 9)
@@ -202,7 +235,10 @@ test('load and season: where the load cycle stands is found from the stream', ()
   assert.ok(outside(judgements) <= 3)
   const width = ({ yMaxMs, yhatMs }: Judgement): number => yMaxMs / yhatMs
   // Before the first sample it may be anywhere; two cycles later it is known.
-  assert.ok(width(judgements[0]!) > 1.2 * width(judgements[120]!), `${width(judgements[0]!)} ${width(judgements[120]!)}`)
+  assert.ok(
+    width(judgements[0]!) > 1.2 * width(judgements[120]!),
+    `${width(judgements[0]!)} ${width(judgements[120]!)}`,
+  )
   const errors = judgements.slice(160).map(({ yhatMs }, i) => {
     const time = LATER + 30 * (160 + i) + 500
     return Math.abs(Math.log(yhatMs / (4 * Math.exp(0.3 * Math.sin((2 * Math.PI * time) / 1_200)))))
@@ -212,7 +248,10 @@ test('load and season: where the load cycle stands is found from the stream', ()
 
 test('load and season: a gap of a day is no anomaly, on a load cycle neither, whatever its phase is then', () => {
   const after = LATER + DAY_SECONDS
-  for (const [fitted, latency] of [[LEVEL, steady], [CYCLE, cycle]] as const) {
+  for (const [fitted, latency] of [
+    [LEVEL, steady],
+    [CYCLE, cycle],
+  ] as const) {
     const samples = [
       ...stream(latency, 200),
       ...samplesOf((time) => latency(time + 700), { count: 200, startSeconds: after }),

@@ -297,7 +297,7 @@ test('monitor: training data that does not fit any more is exported, and said on
   const answers = ratios.map((ratio, k) => answer(k, { 0.5: ratio === 1.4 ? '400' : '10' }))
   const { poll, exported, runtime } = monitored(answers, { watches: new Map([[0.5, drifting]]) })
   const shown: unknown[] = []
-  for (const _ of ratios) {
+  while (shown.length < ratios.length) {
     await poll()
     shown.push((await exported())[`lab7_training_drift_ratio{${PAIR},quantile="0.5"}`])
   }

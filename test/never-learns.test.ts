@@ -64,7 +64,11 @@ interface Outcome {
 }
 
 /** Five-second polls through the monitor's scoring and the incident rule: an hour of calm, the fault, an hour of calm. */
-function watchFault(fitted: Fitted, latency: Latency, fault: { factorAt: (s: number) => number; full: number; end: number }): Outcome {
+function watchFault(
+  fitted: Fitted,
+  latency: Latency,
+  fault: { factorAt: (s: number) => number; full: number; end: number },
+): Outcome {
   const onset = T0 + 5 * DAY_SECONDS
   const count = (2 * HOUR + fault.end) / POLL_SECONDS
   const stream = samplesOf(latency, { count, startSeconds: onset - HOUR, stepSeconds: POLL_SECONDS })

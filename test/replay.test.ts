@@ -151,7 +151,9 @@ for (const { name } of MODELS.filter((model) => model.name !== 'prophet')) {
         what: 'F',
       })
       assert.ok(!(baselines instanceof Promise))
-      const { data } = JSON.parse(series) as { data: { result: { metric: Record<string, string>; values: [number, string][] }[] } }
+      const { data } = JSON.parse(series) as {
+        data: { result: { metric: Record<string, string>; values: [number, string][] }[] }
+      }
       const count = data.result[0]?.values.length ?? 0
       const answers = Array.from({ length: count }, (_, i) =>
         vectorAnswer(
@@ -179,7 +181,12 @@ for (const { name } of MODELS.filter((model) => model.name !== 'prophet')) {
         .filter(({ msg }) => msg === 'evaluated')
         .map(({ verdict, quantiles }) => [
           verdict,
-          (quantiles as readonly Line[]).map((scored) => [scored['yMs'], scored['yhatMs'], scored['yMaxMs'], scored['score']]),
+          (quantiles as readonly Line[]).map((scored) => [
+            scored['yMs'],
+            scored['yhatMs'],
+            scored['yMaxMs'],
+            scored['score'],
+          ]),
         ])
       assert.deepEqual(
         lines.map((line) => [

@@ -241,13 +241,34 @@ test('score: a pair that lives in the last bucket says so, and is not anomalous 
 
 // The band of TEN is [5, 20] around 10.
 for (const { name, rules, yMs, band, anomalous, distance } of [
-  { name: '15 ms to spare', rules: { minDeviationMs: 15 }, yMs: 24, band: [0, 25], anomalous: false, distance: 14 / 15 },
+  {
+    name: '15 ms to spare',
+    rules: { minDeviationMs: 15 },
+    yMs: 24,
+    band: [0, 25],
+    anomalous: false,
+    distance: 14 / 15,
+  },
   { name: 'on the widened edge', rules: { minDeviationMs: 15 }, yMs: 25, band: [0, 25], anomalous: false, distance: 1 },
   // Beyond both edges the model's own deviation counts if it is the smaller one.
   { name: 'beyond 15 ms', rules: { minDeviationMs: 15 }, yMs: 40, band: [0, 25], anomalous: true, distance: 2 },
   { name: 'less than the band', rules: { minDeviationMs: 3 }, yMs: 25, band: [5, 20], anomalous: true, distance: 1.5 },
-  { name: '150 % to spare', rules: { minDeviationRatio: 1.5 }, yMs: 24, band: [0, 25], anomalous: false, distance: 14 / 15 },
-  { name: 'beyond 150 %', rules: { minDeviationRatio: 1.5 }, yMs: 26, band: [0, 25], anomalous: true, distance: 16 / 15 },
+  {
+    name: '150 % to spare',
+    rules: { minDeviationRatio: 1.5 },
+    yMs: 24,
+    band: [0, 25],
+    anomalous: false,
+    distance: 14 / 15,
+  },
+  {
+    name: 'beyond 150 %',
+    rules: { minDeviationRatio: 1.5 },
+    yMs: 26,
+    band: [0, 25],
+    anomalous: true,
+    distance: 16 / 15,
+  },
   {
     name: 'the larger of both rules',
     rules: { minDeviationMs: 20, minDeviationRatio: 1.5 },

@@ -66,7 +66,12 @@ test('season: a day is found from nine tenths of a day on, and goes by the clock
 })
 
 test('season: a season is found through gaps in a recording', () => {
-  const found = find({ hours: 3, stepSeconds: 15, shape: wave(1_200), kept: (i) => i % 5 !== 0 && (i < 200 || i > 260) })
+  const found = find({
+    hours: 3,
+    stepSeconds: 15,
+    shape: wave(1_200),
+    kept: (i) => i % 5 !== 0 && (i < 200 || i > 260),
+  })
   assert.ok(found !== null && Math.abs(found.season.periodSeconds / 1_200 - 1) < 0.02)
 })
 

@@ -70,7 +70,9 @@ const UNKNOWN = scored(withoutRate)
 test('surge: a queue that the traffic explains is no anomaly with the request rate, and is many without', (t) => {
   const series = stream.series[0]
   const during = series?.latenciesMs.filter((_, i) => inside(series.timesSeconds[i] ?? 0, SURGE)) ?? []
-  t.diagnostic(`p50 in the surge: up to ${Math.max(...during).toFixed(0)} ms; ${anomalies(KNOWN, SURGE)} with, ${anomalies(UNKNOWN, SURGE)} without`)
+  t.diagnostic(
+    `p50 in the surge: up to ${Math.max(...during).toFixed(0)} ms; ${anomalies(KNOWN, SURGE)} with, ${anomalies(UNKNOWN, SURGE)} without`,
+  )
   assert.ok(Math.max(...during) > 2 * Math.min(...during))
   assert.deepEqual([anomalies(KNOWN, SURGE), anomalies(UNKNOWN, SURGE)], ['0 of 56', '42 of 56'])
 })

@@ -61,63 +61,74 @@ export type Watches = ReadonlyMap<number, Watch>
 export function score(watches: Watches | null, reading: Reading, rules: ScoringRules): Evaluation {
   const { requestsPerSecond } = reading.kind === 'sample' ? reading.sample : reading
   const lowTraffic = requestsPerSecond !== null && requestsPerSecond < rules.minRequestsPerSecond
-  const nothing = { timestampSeconds: null, requestsPerSecond, quantiles: [], anomalyCount: null }
-  if (watches === null) return { ...nothing, verdict: 'warming' }
-  const timestampSeconds = reading.kind === 'sample' ? reading.sample.timestampSeconds : reading.timestampSeconds
-  if (timestampSeconds === null) return { ...nothing, verdict: lowTraffic ? 'low_traffic' : 'no_data' }
+  const nothing = (verdict: Verdict, quantiles: readonly ScoredQuantile[]): Evaluation => ({
+    verdict,
+    timestampSeconds: null,
+    requestsPerSecond,
+    quantiles,
+    anomalyCount: null,
+  })
+  if (watches === null) return nothing('warming', [])
+  const { timestampSeconds } = reading.kind === 'sample' ? reading.sample : reading
+  if (timestampSeconds === null) return nothing(lowTraffic ? 'low_traffic' : 'no_data', [])
 
   const latencies = reading.kind === 'sample' ? reading.sample.latencies : []
-  const quantiles = [...watches].map(([quantile, watch]) => {
+  const quantiles: ScoredQuantile[] = []
+  let anomalyCount = 0
+  for (const [quantile, watch] of watches) {
     const yMs = latencies.find((candidate) => candidate.quantile === quantile)?.latencyMs ?? null
     // A latency that means nothing must not be learnt from either.
     const latencyMs = lowTraffic ? null : yMs
     const judgement = watch.judge({ timestampSeconds, latencyMs, requestsPerSecond })
-    return scoreQuantile({ quantile, yMs, latencyMs }, judgement, rules)
-  })
-  if (reading.kind === 'missing') {
-    return { ...nothing, verdict: lowTraffic ? 'low_traffic' : 'no_data', quantiles }
+    const scored = scoreQuantile({ quantile, yMs, latencyMs }, judgement, rules)
+    quantiles.push(scored)
+    if (scored.anomalous === true) anomalyCount++
   }
-  const sample = { timestampSeconds, requestsPerSecond, quantiles }
-  if (lowTraffic) return { ...sample, verdict: 'low_traffic', anomalyCount: null }
-  const anomalyCount = quantiles.filter(({ anomalous }) => anomalous === true).length
-  return { ...sample, verdict: anomalyCount > 0 ? 'anomalous' : 'ok', anomalyCount }
+  if (reading.kind === 'missing') return nothing(lowTraffic ? 'low_traffic' : 'no_data', quantiles)
+  if (lowTraffic) return { verdict: 'low_traffic', timestampSeconds, requestsPerSecond, quantiles, anomalyCount: null }
+  return {
+    verdict: anomalyCount > 0 ? 'anomalous' : 'ok',
+    timestampSeconds,
+    requestsPerSecond,
+    quantiles,
+    anomalyCount,
+  }
 }
 
+// Written out, not spread: this is the inner loop of a replay, and spreading made it three times as slow.
 function scoreQuantile(
   measured: { readonly quantile: number; readonly yMs: number | null; readonly latencyMs: number | null },
   judgement: Judgement,
   rules: ScoringRules,
 ): ScoredQuantile {
   const { quantile, yMs, latencyMs } = measured
-  const band = ruledBand(judgement, rules)
-  const common = {
-    ...band,
+  const { yhatMs, yMinMs, yMaxMs } = ruledBand(judgement, rules, rules.sloMs)
+  const maeMs = latencyMs === null ? null : Math.abs(latencyMs - yhatMs)
+  const deviation = latencyMs === null ? null : ruledDeviation(judgement, latencyMs, rules)
+  return {
     quantile,
     yMs,
+    yhatMs,
+    yMinMs,
+    yMaxMs,
+    maeMs,
+    mape: latencyMs === null || maeMs === null ? null : finiteOrNull(maeMs / latencyMs),
+    score: deviation,
+    anomalous: deviation === null ? null : deviation > 1,
     saturated: yMs !== null && yMs >= HIGHEST_BUCKET_MS,
     driftRatio: judgement.driftRatio,
     beyondTraining: judgement.beyondTraining,
   }
-  if (latencyMs === null) return { ...common, maeMs: null, mape: null, score: null, anomalous: null }
-  const maeMs = Math.abs(latencyMs - band.yhatMs)
-  const deviation = ruledDeviation(judgement, latencyMs, rules)
-  return {
-    ...common,
-    maeMs,
-    mape: latencyMs === 0 ? null : maeMs / latencyMs,
-    score: deviation,
-    anomalous: deviation > 1,
-  }
 }
 
 /** The band with the rules applied: at least as wide as the least deviation, and not above the SLO. */
-function ruledBand({ yhatMs, yMinMs, yMaxMs }: Expectation, rules: ScoringRules): Expectation {
+function ruledBand({ yhatMs, yMinMs, yMaxMs }: Expectation, rules: ScoringRules, sloMs: number | null): Expectation {
   const leastMs = Math.max(rules.minDeviationMs, rules.minDeviationRatio * yhatMs)
   const upperMs = Math.max(yMaxMs, yhatMs + leastMs)
   return {
     yhatMs,
     yMinMs: Math.max(0, Math.min(yMinMs, yhatMs - leastMs)),
-    yMaxMs: rules.sloMs === null ? upperMs : Math.max(yhatMs, Math.min(upperMs, rules.sloMs)),
+    yMaxMs: sloMs === null ? upperMs : Math.max(yhatMs, Math.min(upperMs, sloMs)),
   }
 }
 
@@ -125,8 +136,15 @@ function ruledDeviation(judgement: Judgement, latencyMs: number, rules: ScoringR
   const { direction, sloMs } = rules
   const signed = judgement.deviation
   const own = direction === 'above' ? Math.max(0, signed) : Math.abs(signed)
-  // Inside a band that the rules widened, the model's own deviation is too large.
-  const widened = Math.abs(deviationIn(ruledBand(judgement, { ...rules, sloMs: null }), latencyMs))
-  const deviation = rules.minDeviationMs > 0 || rules.minDeviationRatio > 0 ? Math.min(own, widened) : own
+  let deviation = own
+  if (rules.minDeviationMs > 0 || rules.minDeviationRatio > 0) {
+    // Inside a band that the rules widened, the model's own deviation is too large.
+    deviation = Math.min(own, Math.abs(deviationIn(ruledBand(judgement, rules, null), latencyMs)))
+  }
   return sloMs !== null && latencyMs > sloMs ? Math.max(deviation, latencyMs / sloMs) : deviation
+}
+
+/** A ratio to a latency of 0, or to one too small to divide by, is none. */
+function finiteOrNull(value: number): number | null {
+  return Number.isFinite(value) ? value : null
 }

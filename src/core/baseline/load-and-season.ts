@@ -1,4 +1,5 @@
 import { bucketOf } from '../istio-buckets.js'
+import { MAX_LATENCY_MS } from '../reading.js'
 import type { Fitted, Judgement, Model, Observation, Training, Watch } from './model.js'
 import { type PhaseTracker, trackPhase } from './phase-tracker.js'
 import {
@@ -9,7 +10,15 @@ import {
   nearestNode,
   type RateCurve,
 } from './rate-curve.js'
-import { clamp, clippedMeanAbs, clippedRms, finiteSorted, MAD_TO_SIGMA, MEAN_ABS_TO_SIGMA, quantileOf } from './robust-error.js'
+import {
+  clamp,
+  clippedMeanAbs,
+  clippedRms,
+  finiteSorted,
+  MAD_TO_SIGMA,
+  MEAN_ABS_TO_SIGMA,
+  quantileOf,
+} from './robust-error.js'
 import { findSeason, MIN_GAIN, phaseAt, type Season } from './season.js'
 import { tailLimit } from './tail-limit.js'
 
@@ -53,6 +62,7 @@ const LEVEL_PRIOR_SIGMA = 0.05
 
 /** Local scatter is drawn to the overall one with the weight of so many samples. */
 const SHRINKAGE = 20
+const LOG_MAX_LATENCY = Math.log(MAX_LATENCY_MS)
 /** Fewer samples with a request rate show no curve. */
 const MIN_RATE_SAMPLES = 60
 const MIN_SAMPLES = 30
@@ -361,7 +371,9 @@ function createWatch(baseline: Baseline): Watch {
         fresh > 1e-9 ? clamp((meanLimit - (1 - fresh) * towards) / fresh, NARROWEST * limit, limit) : limit
       const { lowerMs, upperMs } = bucketOf(yhatMs)
       const grain = Number.isFinite(upperMs) ? Math.min(0.9, (BUCKET_SHARE * (upperMs - lowerMs)) / yhatMs) : 0
-      const rise = Math.max(narrowed(sampleLimits.rise, meanLimits.rise, mean) * sigma, Math.log(1 + grain)) + beyond
+      const inTraining = Math.max(narrowed(sampleLimits.rise, meanLimits.rise, mean) * sigma, Math.log(1 + grain))
+      // Far beyond the training the band ends where latencies do.
+      const rise = Math.max(inTraining, Math.min(inTraining + beyond, LOG_MAX_LATENCY - log))
       const fall = Math.max(narrowed(sampleLimits.fall, meanLimits.fall, -mean) * sigma, -Math.log(1 - grain))
       const judgement = (deviation: number): Judgement => ({
         yhatMs,
