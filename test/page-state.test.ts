@@ -129,7 +129,7 @@ test('page: the incident daemon shows temperature, severity and the accumulators
   ].entries()) {
     const poll = { timestampSeconds: T + i, verdicts }
     state = next(state, poll, RULES)
-    page.note(state, poll, T + i + 50)
+    page.note(state, poll, { nowSeconds: T + i + 50, expected: null })
   }
   const { now, history, contract } = page.view()
   assert.deepEqual(history, {
@@ -144,6 +144,7 @@ test('page: the incident daemon shows temperature, severity and the accumulators
     receivedSeconds: T + 53,
     temperature: 3,
     open: { startedSeconds: T + 3, severity: 2 },
+    expected: null,
     pairs: [
       { accumulator: 3, verdict: BAD, heardSeconds: T + 3 },
       { accumulator: 0, verdict: SILENT, heardSeconds: T + 2 },

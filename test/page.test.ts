@@ -49,11 +49,17 @@ async function open(browser: Browser, url: string, options: BrowserContextOption
   return { page, complaints }
 }
 
+/** The pixels of a page's first chart, red, green, blue and alpha in turn; read from a copy, which changes nothing of it. */
+const READ_CHART = `
+  const canvas = document.querySelector('.plot canvas')
+  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true })
+  copy.drawImage(canvas, 0, 0)
+  const { data } = copy.getImageData(0, 0, canvas.width, canvas.height)`
+
 /** How many colours a page's first chart has: a blank one has one. */
 function chartColours(page: Page): Promise<number> {
   return page.evaluate<number>(`(() => {
-    const canvas = document.querySelector('.plot canvas')
-    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
+    ${READ_CHART}
     const colours = new Set()
     for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 0) colours.add(data.slice(i, i + 4).join())
     return colours.size
@@ -64,8 +70,7 @@ function chartColours(page: Page): Promise<number> {
 function chartPixels(page: Page, key: string): Promise<number> {
   return page.evaluate<number>(`(() => {
     const wanted = getComputedStyle(document.querySelector('.mark-${key}')).color.match(/\\d+/g).map(Number)
-    const canvas = document.querySelector('.plot canvas')
-    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
+    ${READ_CHART}
     let n = 0
     for (let i = 0; i < data.length; i += 4) {
       if (data[i + 3] === 255 && [0, 1, 2].every((c) => data[i + c] === wanted[c])) n++
@@ -235,7 +240,11 @@ async function hostileDaemon(t: TestContext): Promise<string> {
   for (let i = 0; i < 20; i++) {
     const open = i < 11 ? null : { startedSeconds: T, severity: 2 as const }
     const state = { accumulators: [i], heardSeconds: [T + i], open, expired: false }
-    page.note(state, { timestampSeconds: T + i, verdicts: [{ kind: 'anomalous', anomalyCount: 1 }] }, T + i)
+    page.note(
+      state,
+      { timestampSeconds: T + i, verdicts: [{ kind: 'anomalous', anomalyCount: 1 }] },
+      { nowSeconds: T + i, expected: MARKUP },
+    )
   }
   const evidence = {
     id: MARKUP,
@@ -341,7 +350,7 @@ test(
         return
       }
       request(target, { path: incoming.url }, (answer) => {
-        outgoing.writeHead(answer.statusCode ?? 0, answer.headers)
+        outgoing.writeHead(answer.statusCode ?? 0, { ...answer.headers, date: new Date(T * 1000).toUTCString() })
         answer.pipe(outgoing)
       }).end()
     })

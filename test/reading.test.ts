@@ -168,6 +168,7 @@ test('reading: no latency for want of requests keeps the rate that says so', () 
     kind: 'missing',
     outcome: 'nonfinite',
     detail: 'no requests in the window',
+    timestampSeconds: T,
     requestsPerSecond: 0,
   })
 })

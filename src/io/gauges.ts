@@ -15,6 +15,8 @@ import {
 import type { Pair } from '../core/pair.js'
 import type { PollOutcome } from '../core/reading.js'
 import { type Evaluation, VERDICTS } from '../core/score.js'
+import type { Clock } from './clock.js'
+import type { Runtime } from './runtime.js'
 
 /** What is served under /metrics: rendered once a poll, however many scrapers there are. */
 export interface Exposition {
@@ -24,8 +26,9 @@ export interface Exposition {
   render(): Promise<void>
 }
 
-export async function createExposition(registry: Registry): Promise<Exposition> {
-  const render = async (): Promise<Buffer> => Buffer.from(await registry.metrics())
+export async function createExposition({ clock }: Pick<Runtime, 'clock'>, registry: Registry): Promise<Exposition> {
+  const process = createProcessMetrics(clock)
+  const render = async (): Promise<Buffer> => Buffer.from(`${await registry.metrics()}\n${await process()}`)
   let snapshot = await render()
   return {
     contentType: registry.contentType,
@@ -57,6 +60,24 @@ function setOrRemove(target: Gauge, labels: Readonly<Record<string, string>>, va
   else target.set(labels, value)
 }
 
+/** prom-client's default metrics read /proc and the heap: more work than a poll, so they are read less often. */
+const PROCESS_EVERY_MS = 5_000
+
+function createProcessMetrics(clock: Clock): () => Promise<string> {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: LOOP_SAMPLE_MS })
+  let renderedMs = -Infinity
+  let text = ''
+  return async () => {
+    const nowMs = clock.monotonicMs()
+    if (nowMs - renderedMs >= PROCESS_EVERY_MS) {
+      text = await registry.metrics()
+      renderedMs = nowMs
+    }
+    return text
+  }
+}
+
 /** How often the event loop's delay is sampled: prom-client's own 10 ms cost more CPU than the polls. */
 const LOOP_SAMPLE_MS = 500
 
@@ -70,7 +91,6 @@ export function createSelfGauges(
   registry: Registry,
   build: { readonly version: string; readonly nodeVersion: string; readonly command: string },
 ): SelfGauges {
-  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: LOOP_SAMPLE_MS })
   gauge(registry, SELF_METRICS.buildInfo).set(
     { version: build.version, node_version: build.nodeVersion, command: build.command },
     1,

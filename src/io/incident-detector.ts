@@ -81,6 +81,11 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
   let newestMs = 0
   let current: (Course & { readonly lastPoll: Poll | null; readonly askedMs: number }) | null = null
 
+  const show = (state: IncidentState, poll: Poll): void => {
+    const expected = notifier.expectedAt(poll.timestampSeconds)
+    page.note(state, poll, { nowSeconds: clock.nowMs() / 1000, expected })
+  }
+
   const ask = async (rangeMs: number, deadlineMs: number): Promise<Answer<readonly Poll[]>> => {
     const query = anomalyHistoryQuery(rules.pairs, { rangeMs: Math.ceil(rangeMs), stepMs: pollIntervalMs })
     const answer = await queryInstantMatrix(runtime, { prometheusUrl, query, deadlineMs })
@@ -114,7 +119,7 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
         const happened = happenedAt(course, after, poll)
         if (happened !== null) replayed.push({ happened, certain: sameCourse(course, hottest) })
         course = after
-        page.note(after.state, poll, clock.nowMs() / 1000)
+        show(after.state, poll)
         hottest = step(hottest, poll)
         folded.push({ state: after.state, timestampSeconds: poll.timestampSeconds })
       }
@@ -173,7 +178,7 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
       const live = poll === fresh.at(-1)
       notifier.update({ rules, state: after.state, timestampSeconds, live, evidence: newestText })
       course = after
-      page.note(after.state, poll, clock.nowMs() / 1000)
+      show(after.state, poll)
       lastPoll = poll
     }
     if (lastPoll !== current.lastPoll) newestMs = askedMs

@@ -55,6 +55,7 @@ export function createMonitor(config: MonitorConfig, runtime: Runtime, registry:
     return readVector(answer.data, { quantiles, maxAgeSeconds, ageOptional, lastTimestampSeconds })
   }
   return {
+    ready: () => watches !== null,
     poll: async () => {
       if (broken !== null) throw broken
       const reading = await read()

@@ -8,6 +8,7 @@ import { runDaemon } from './daemon.js'
 import { createExposition, createSelfGauges } from './gauges.js'
 import { listen, type Response, type Routes, text } from './http-server.js'
 import type { Runtime } from './runtime.js'
+import { createTroubleLog } from './trouble-log.js'
 
 export interface ServeOptions {
   readonly command: string
@@ -26,13 +27,13 @@ export interface PollResult {
 export interface Poller {
   /** One poll; sets the gauges. Expected trouble is an outcome, what is thrown is a bug. */
   readonly poll: () => Promise<PollResult>
-  /** What the page shows of it, as JSON; asked after each poll. */
+  /** Whether a baseline is fitted; not given by who needs none. */
+  readonly ready?: () => boolean
+  /** What the page shows of it, as JSON. */
   readonly view?: () => PageState['view']
-  /** What is known of incidents, as JSON; asked after each poll. */
+  /** What is known of incidents, as JSON. */
   readonly history?: () => IncidentHistoryJson
 }
-
-const SUMMARY_EVERY_MS = 60_000
 
 /** Outcomes that say something of the pair, as against those that say something of Prometheus or the way to it. */
 const ANSWERED: ReadonlySet<PollOutcome> = new Set(['ok', 'warnings', 'empty', 'nonfinite', 'out_of_domain', 'stale'])
@@ -57,8 +58,8 @@ export async function serveDaemon(
   const registry = new Registry()
   const self = createSelfGauges(registry, { ...program, command: options.command })
   const poller = createPoller(registry)
-  const exposition = await createExposition(registry)
-  const trouble = createTroubleLog(runtime)
+  const exposition = await createExposition(runtime, registry)
+  const trouble = createTroubleLog(runtime, { subject: 'polls' })
   const page = createPage(poller, {
     version: program.version,
     startedSeconds: clock.nowMs() / 1000,
@@ -72,7 +73,10 @@ export async function serveDaemon(
       ...page.routes,
       '/metrics': () => ({ status: 200, contentType: exposition.contentType, body: exposition.read() }),
       '/healthz': () => text(200, 'ok\n'),
-      '/readyz': () => (ready && !signal.aborted ? text(200, 'ready\n') : text(503, 'no poll was answered yet\n')),
+      '/readyz': () =>
+        ready && !signal.aborted
+          ? text(200, 'ready\n')
+          : text(503, 'no poll was answered yet, or no baseline is fitted\n'),
     },
   })
   logger.info({ command: options.command, url: server.url, version: program.version }, 'listening')
@@ -89,7 +93,7 @@ export async function serveDaemon(
         const result = await poller.poll()
         if (signal.aborted) return
         trouble.note(result)
-        ready ||= ANSWERED.has(result.outcome)
+        ready ||= ANSWERED.has(result.outcome) && (poller.ready?.() ?? true)
         if (result.outcome === 'ok' || result.outcome === 'warnings') self.succeeded(clock.nowMs() / 1000)
         self.polled(result.outcome, (clock.monotonicMs() - startMs) / 1000)
         await exposition.render()
@@ -117,9 +121,8 @@ function createPage(
   const state = createDocument()
   const incidents = createDocument()
   const take = (): void => {
-    const current: PageState = { ...facts, poll, view: view?.() ?? null }
-    state.set(current)
-    if (history !== undefined) incidents.set(history())
+    state.set((): PageState => ({ ...facts, poll, view: view?.() ?? null }))
+    if (history !== undefined) incidents.set(history)
   }
   take()
   const assets = readAssets().map(({ path, contentType, body, etag }) => {
@@ -141,46 +144,22 @@ function createPage(
   }
 }
 
-/** A JSON document, written when the first client asks for it after a poll, and shared by those that follow. */
-function createDocument(): { set(value: unknown): void; readonly read: () => Response } {
-  let value: unknown = null
+/** A JSON document, made when the first client asks for it after a poll, and shared by those that follow. */
+function createDocument(): { set(make: () => unknown): void; readonly read: () => Response } {
+  let make: () => unknown = () => null
   let written: { readonly body: Buffer; readonly etag: string } | null = null
   const headers = { ...PAGE_HEADERS, 'cache-control': 'no-store' }
   return {
     set: (next) => {
-      value = next
+      make = next
       written = null
     },
     read: () => {
       if (written === null) {
-        const body = Buffer.from(JSON.stringify(value))
+        const body = Buffer.from(JSON.stringify(make()))
         written = { body, etag: etagOf(body) }
       }
       return { status: 200, contentType: 'application/json; charset=utf-8', ...written, headers }
-    },
-  }
-}
-
-/** A fault that repeats is logged when it begins, when it changes, once a minute meanwhile, and when it is over. */
-function createTroubleLog({ clock, logger }: Runtime): { note(result: PollResult): void } {
-  let current: PollOutcome = 'ok'
-  let polls = 0
-  let loggedMs = 0
-  return {
-    note: ({ outcome, detail }) => {
-      const nowMs = clock.monotonicMs()
-      const good = outcome === 'ok'
-      if (outcome !== current) {
-        if (good) logger.info({ outcome: current, polls }, 'polls succeed again')
-        else logger.warn({ outcome, detail }, 'polls fail')
-        current = outcome
-        polls = 0
-        loggedMs = nowMs
-      } else if (!good && nowMs - loggedMs >= SUMMARY_EVERY_MS) {
-        logger.warn({ outcome, detail, polls }, 'polls still fail')
-        loggedMs = nowMs
-      }
-      polls++
     },
   }
 }

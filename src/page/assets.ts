@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 
@@ -34,7 +34,6 @@ const UPLOT = { 'uplot.js': 'uplot/dist/uPlot.iife.min.js', 'uplot.css': 'uplot/
 
 /** Reads every file of the page, once: what is served later is this map and no file. */
 export function readAssets(): readonly Asset[] {
-  if (!existsSync(FOLDER)) return [] // TEMPORARY while others build with tsc alone
   const { resolve } = createRequire(import.meta.url)
   const files = [
     ...readdirSync(fileURLToPath(FOLDER)).map((name) => [name, new URL(name, FOLDER)] as const),

@@ -6,9 +6,9 @@ export interface IncidentPage {
   /**
    * One poll of Prometheus's history, and the state after it.
    *
-   * @param nowSeconds - the daemon's clock
+   * @param at - the daemon's clock, and the reason of the maintenance window it is in
    */
-  note(state: IncidentState, poll: Poll, nowSeconds: number): void
+  note(state: IncidentState, poll: Poll, at: { readonly nowSeconds: number; readonly expected: string | null }): void
   readonly view: () => IncidentView
 }
 
@@ -22,7 +22,7 @@ export function createIncidentPage(rules: IncidentRules): IncidentPage {
   let points: readonly Folded[] = []
   let now: IncidentNow | null = null
   return {
-    note: (state, poll, nowSeconds) => {
+    note: (state, poll, { nowSeconds, expected }) => {
       const { timestampSeconds, verdicts } = poll
       // Before any pair was ever heard of, 0 is nothing that was measured.
       const heard = state.heardSeconds.some((seconds) => seconds !== null)
@@ -32,6 +32,7 @@ export function createIncidentPage(rules: IncidentRules): IncidentPage {
         receivedSeconds: nowSeconds,
         temperature: temperatureOf(state.accumulators),
         open: state.open,
+        expected,
         pairs: rules.pairs.map((_, i) => ({
           accumulator: state.accumulators[i] ?? 0,
           verdict: verdicts[i] ?? { kind: 'unknown', reason: 'no_data' },

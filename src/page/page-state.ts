@@ -90,6 +90,8 @@ export interface IncidentNow {
   readonly receivedSeconds: number
   readonly temperature: number
   readonly open: OpenIncident | null
+  /** Why an incident is expected now, in a maintenance window; null outside of one. */
+  readonly expected: string | null
   /** In the order of the rules. */
   readonly pairs: readonly {
     readonly accumulator: number

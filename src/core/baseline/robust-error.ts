@@ -8,12 +8,7 @@ export const MEAN_ABS_TO_SIGMA = 1.25
 
 /** Rising, without NaN. */
 export function finiteSorted(values: ArrayLike<number>): number[] {
-  const kept: number[] = []
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i]!
-    if (Number.isFinite(value)) kept.push(value)
-  }
-  return Array.from(Float64Array.from(kept).sort())
+  return Array.from(Float64Array.from(values).filter(Number.isFinite).sort())
 }
 
 /** Quantile of rising values; NaN of none. @param p - in [0, 1] */

@@ -28,10 +28,12 @@ export interface ChartOptions {
   readonly describe: (index: number) => string
 }
 
+type Columns = readonly (readonly (number | null)[])[]
+
 export interface Chart {
   readonly element: HTMLElement
   /** @param columns - times in unix seconds, then one column a line */
-  show(columns: readonly (readonly (number | null)[])[], range: TimeRange): void
+  show(columns: Columns, range: TimeRange): void
   /** Takes over the colours that hold now. */
   readonly repaint: () => void
 }
@@ -53,9 +55,6 @@ export function shownRange(timesSeconds: readonly number[], nowSeconds: number):
     toSeconds: nowSeconds,
   }
 }
-
-/** uPlot's number for it: its const enum is not there at run time. */
-const LOGARITHMIC: number = 3
 
 /** Zero has no place on a logarithmic scale; nothing measured is smaller than this. */
 const SMALLEST_MS = 0.01
@@ -94,7 +93,7 @@ export function createChart(options: ChartOptions): Chart {
   const element = el('figure', { class: 'chart' }, el('figcaption', {}, legend, readout), plot)
 
   let chart: uPlot | null = null
-  let columns: readonly (readonly (number | null)[])[] = [[]]
+  let columns: Columns = [[]]
   let range: TimeRange = { fromSeconds: 0, toSeconds: 1 }
 
   const say = (index: number | null | undefined): void => {
@@ -110,6 +109,10 @@ export function createChart(options: ChartOptions): Chart {
     font: font(),
     ...more,
   })
+  const linearRange = (_: uPlot, min: number | null, max: number | null): [number, number] => [
+    Math.min(0, min ?? 0),
+    1.1 * Math.max(1, max ?? 0, ...(options.always ?? [])),
+  ]
   const make = (): uPlot => {
     const rem = rootFontSize()
     const made = new uPlot(
@@ -121,10 +124,9 @@ export function createChart(options: ChartOptions): Chart {
         padding: [rem / 2, rem / 2, 0, 0],
         scales: {
           x: { time: true, range: () => [range.fromSeconds, range.toSeconds] },
-          y:
-            scale === 'logarithmic'
-              ? { distr: LOGARITHMIC, range: (_, min, max) => logarithmicRange(min, max) }
-              : { range: (_, min, max) => linearRange(min, max, options.always ?? []) },
+          // uPlot's const enum is not there at run time.
+          // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment
+          y: scale === 'logarithmic' ? { distr: 3, range: logarithmicRange } : { range: linearRange },
         },
         axes: [
           axis({
@@ -208,7 +210,7 @@ export function createChart(options: ChartOptions): Chart {
   return {
     element,
     show: (next, nextRange) => {
-      columns = scale === 'logarithmic' ? [next[0] ?? [], ...next.slice(1).map(aboveZero)] : next
+      columns = scale === 'logarithmic' ? aboveZero(next, lines) : next
       range = nextRange
       if (chart === null) {
         if (plot.clientWidth === 0) return
@@ -227,8 +229,15 @@ function rootFontSize(): number {
   return Number.parseFloat(getComputedStyle(document.documentElement).fontSize)
 }
 
-function aboveZero(values: readonly (number | null)[]): readonly (number | null)[] {
-  return values.map((value) => (value === null ? null : Math.max(SMALLEST_MS, value)))
+/** A band that begins at or near 0 ends at the foot of the chart, a little below the lowest line. */
+function aboveZero(columns: Columns, lines: readonly Line[]): Columns {
+  const [times = [], ...values] = columns
+  const drawn = values
+    .filter((_, i) => lines[i]?.look !== 'edge')
+    .flatMap((column) => column.filter((value) => value !== null))
+  const lowest = drawn.reduce((least, value) => Math.min(least, value), Infinity)
+  const foot = Math.max(SMALLEST_MS, Number.isFinite(lowest) ? lowest / 3 : 0)
+  return [times, ...values.map((column) => column.map((value) => (value === null ? null : Math.max(foot, value))))]
 }
 
 /** What a canvas makes of a colour, more transparent. */
@@ -236,11 +245,7 @@ function tint(rgb: string, alpha: number): string {
   return rgb.replace(/^rgb\((.*)\)$/, `rgba($1, ${alpha})`)
 }
 
-function linearRange(min: number | null, max: number | null, always: readonly number[]): [number, number] {
-  return [Math.min(0, min ?? 0), 1.1 * Math.max(1, max ?? 0, ...always)]
-}
-
-function logarithmicRange(min: number | null, max: number | null): [number, number] {
+function logarithmicRange(_: uPlot, min: number | null, max: number | null): [number, number] {
   return [(min ?? 1) / 1.5, (max ?? 100) * 1.5]
 }
 

@@ -135,7 +135,7 @@ function statusOf(view: IncidentView, { freshness, nowSeconds }: Moment, known: 
     return {
       level: severity === 1 ? 'critical' : 'warning',
       word: wordOf(now),
-      because: silent ? `${which} Nothing is heard of any pair now.` : which,
+      because: `${silent ? `${which} Nothing is heard of any pair now.` : which}${maintenanceOf(now)}`,
       since: `Open since ${time(startedSeconds)} (${duration(now.timestampSeconds - startedSeconds)}).`,
     }
   }
@@ -149,7 +149,12 @@ function statusOf(view: IncidentView, { freshness, nowSeconds }: Moment, known: 
     }
   }
   const because = `Temperature ${number(now.temperature)}; an incident opens above ${number(rules.incidentThreshold)}.`
-  return { level: 'ok', word: wordOf(now), because, since: last }
+  return { level: 'ok', word: wordOf(now), because: `${because}${maintenanceOf(now)}`, since: last }
+}
+
+/** In a maintenance window incidents are shown as they are, and nobody is told of them. */
+function maintenanceOf({ expected }: IncidentNow): string {
+  return expected === null ? '' : ` Expected, not sent: maintenance (${expected}).`
 }
 
 function wordOf({ open }: IncidentNow): string {
