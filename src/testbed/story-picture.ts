@@ -72,7 +72,7 @@ export async function storyPicture(options: {
   const spec = {
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
     background: 'white',
-    spacing: 36,
+    spacing: 58,
     bounds: 'flush',
     config: { axis: { labelFontSize: 11, titleFontSize: 11 }, title: { anchor: 'start', fontSize: 13 } },
     vconcat: [
