@@ -8,7 +8,7 @@ import { parseCommandLine } from '../src/commands/command-line.js'
 import { recordCommand } from '../src/commands/record.js'
 import { createHttp } from '../src/io/http-client.js'
 import { readRecordingFile } from '../src/io/training-file.js'
-import { type FakeRuntime, fakeRuntime, matrixAnswer, without } from './helpers/fake-runtime.js'
+import { type FakeRuntime, fakeRuntime, matrixAnswer, vectorAnswer, without } from './helpers/fake-runtime.js'
 import { startHttpServer } from './helpers/local-server.js'
 import { runProgram } from './helpers/program.js'
 import { CALM_MS, T0 } from './helpers/recordings.js'
@@ -30,10 +30,17 @@ async function recording(
   answer: string,
   args: readonly string[] = [],
   status = 200,
+  hot = false,
 ): Promise<Recorded> {
   let asked = new URL('http://nobody')
   const { url } = await startHttpServer(t, (request, response) => {
-    asked = new URL(request.url ?? '', 'http://prometheus')
+    const url = new URL(request.url ?? '', 'http://prometheus')
+    // The incident daemon's gauges, which are asked for first.
+    if (url.pathname === '/api/v1/query') {
+      response.writeHead(status).end(status === 200 ? vectorAnswer(hot ? [{ metric: {}, value: '7' }] : []) : answer)
+      return
+    }
+    asked = url
     response.writeHead(status).end(answer)
   })
   const path = join(temporaryFolder(t), 'out.json')
@@ -148,7 +155,7 @@ test('record: a place where nothing can be written is a StartError with the path
     version: '1',
   })
   assert.ok(parsed.kind === 'job')
-  await assert.rejects(parsed.job.run(fakeRuntime([ANSWER])), {
+  await assert.rejects(parsed.job.run(fakeRuntime([vectorAnswer([]), ANSWER])), {
     name: 'StartError',
     message: /^cannot write \/nowhere\/x\.json: ENOENT/,
   })
@@ -191,7 +198,7 @@ test('record: the program records past a proxy in the environment, and ends with
     proxied++
     response.end()
   })
-  const answers = [ANSWER, matrixAnswer([])]
+  const answers = [vectorAnswer([]), ANSWER, vectorAnswer([]), matrixAnswer([])]
   const { url } = await startHttpServer(t, (_request, response) => response.end(answers.shift()))
   const path = join(temporaryFolder(t), 'out.json')
   const args = ['record', '--service1=a', '--service2=b', `--prometheus-url=${url}`, `--output=${path}`]
@@ -206,4 +213,15 @@ test('record: the program records past a proxy in the environment, and ends with
   )
   assert.equal(readRecordingFile(path, 'F').series.length, 1, 'the good recording is still there')
   assert.equal(proxied, 0)
+})
+
+test('record: nothing is recorded as normal during an incident, unless told', async (t) => {
+  const refused = await recording(t, ANSWER, [], 200, true)
+  await assert.rejects(refused.code, {
+    name: 'StartError',
+    message: /^nothing recorded: an incident is open, is cooling, or lies in this range/,
+  })
+  assert.deepEqual(readdirSync(dirname(refused.path)), [])
+  const told = await recording(t, ANSWER, ['--despite-incident'], 200, true)
+  assert.equal(await told.code, 0)
 })

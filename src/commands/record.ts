@@ -3,7 +3,17 @@ import { pairName } from '../core/pair.js'
 import { checkPromql, latencyAndTraffic } from '../core/promql.js'
 import { MAX_POINTS, saveRecording } from '../io/recorder.js'
 import { command } from './command.js'
-import { anyText, duration, httpUrl, intervalSeconds, quantile, repeatable, required, withDefault } from './flags.js'
+import {
+  anyText,
+  duration,
+  httpUrl,
+  intervalSeconds,
+  quantile,
+  repeatable,
+  required,
+  toggle,
+  withDefault,
+} from './flags.js'
 import { pairFlags } from './monitor.js'
 
 const flags = {
@@ -13,6 +23,7 @@ const flags = {
   range: withDefault(duration, '1h', 'how much history to save, ending now'),
   'step-seconds': withDefault(intervalSeconds, '15', 'seconds between samples'),
   output: required(anyText, 'file to write'),
+  'despite-incident': toggle('record although an incident is open or lies in the range'),
 } as const
 
 export const recordCommand = command({
@@ -49,6 +60,7 @@ export const recordCommand = command({
             startSeconds: endSeconds - values.range.seconds,
             endSeconds,
             stepSeconds,
+            despiteIncident: values['despite-incident'],
           },
           values.output,
         )
