@@ -294,7 +294,7 @@ async function tell(
     const addresses = [
       ['Prometheus', prometheus.url],
       ['shop', frontendUrl],
-      ...daemons.map((daemon, i) => [daemon.name, `${urls[i] ?? ''}/metrics`]),
+      ...daemons.map((daemon, i) => [daemon.name, `${urls[i] ?? ''}/ and /metrics`]),
       ['faults', `copy a VirtualService into ${files.faults}`],
     ]
     for (const [name, address] of addresses) await stdout.write(`  ${String(name).padEnd(44)}${String(address)}\n`)
