@@ -182,18 +182,20 @@ export async function says(page: Page, word: string): Promise<void> {
   await page.locator('.status-word').getByText(word, { exact: true }).waitFor({ timeout: PATIENCE_MS })
 }
 
+/** Chromium's program. @throws {StartError} when there is none and it cannot be installed */
+export function findChromium(runtime: Parameters<typeof findOrInstall>[0]): Promise<string> {
+  return findOrInstall(runtime, {
+    title: 'Chromium',
+    names: ['chromium', 'chromium-browser', 'google-chrome'],
+    variable: 'CHROMIUM',
+    debianPackage: 'chromium',
+    howTo: 'Chromium is needed and was not found: apt-get install chromium (Debian), or name one by $CHROMIUM',
+  })
+}
+
 /** A real Chromium without a window. @throws {StartError} when there is none and it cannot be installed */
 export async function startBrowser(): Promise<Browser> {
-  const executablePath = await findOrInstall(
-    { program, logger: pino({ level: 'silent' }) },
-    {
-      title: 'Chromium',
-      names: ['chromium', 'chromium-browser', 'google-chrome'],
-      variable: 'CHROMIUM',
-      debianPackage: 'chromium',
-      howTo: 'Chromium is needed and was not found: apt-get install chromium (Debian), or name one by $CHROMIUM',
-    },
-  )
+  const executablePath = await findChromium({ program, logger: pino({ level: 'silent' }) })
   return chromium.launch({
     executablePath,
     args: [
