@@ -4,7 +4,7 @@
  *
  *   npm run bench:surge
  *
- * About three and a half minutes. A busy machine queues by itself; test/surge.test.ts does the same in simulated time.
+ * About twenty minutes. A busy machine queues by itself; test/surge.test.ts does the same in simulated time.
  */
 import { mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -22,7 +22,7 @@ import { startTestbed, type Testbed } from '../src/testbed/testbed.js'
 import { loadTopology } from '../src/testbed/topology.js'
 import { benchRuntime } from './runtime.js'
 
-/** One worker of about 8 ms, 120 requests a second: some 90 users make it queue. */
+/** One worker of about 8 ms, 120 requests a second: some 100 users make it queue. */
 const TOPOLOGY = `
 name: queue
 namespace: default
@@ -51,23 +51,25 @@ const RULES = {
   sloMs: null,
 } as const
 const PAIR = { source: 'frontend', destination: 'cartservice' }
-const USERS = 20
-const WINDOW_SECONDS = 15
-/** Extra users of the training, and for how many seconds: traffic is mostly low, with a few short surges. */
+const USERS = 30
+const WINDOW_SECONDS = 6
+/** Extra users of the training, and for how many seconds: twelve minutes of low traffic, a twelfth of it surges. */
 const TRAINING = [
-  { users: 0, duration: 22 },
-  { users: 70, duration: 5 },
-  { users: 0, duration: 24 },
-  { users: 50, duration: 5 },
-  { users: 0, duration: 22 },
-  { users: 80, duration: 5 },
-  { users: 0, duration: 20 },
+  { users: 0, duration: 90 },
+  { users: 60, duration: 12 },
+  { users: 0, duration: 230 },
+  { users: 70, duration: 16 },
+  { users: 0, duration: 110 },
+  { users: 65, duration: 18 },
+  { users: 0, duration: 190 },
+  { users: 75, duration: 14 },
+  { users: 0, duration: 60 },
 ]
 
 /** Of the stream: as busy as the training, and for longer. */
-const SURGE = { users: 75, seconds: 25 }
-const CALM_SECONDS = 18
-const FAULT_SECONDS = 20
+const SURGE = { users: 70, seconds: 240 }
+const CALM_SECONDS = 40
+const FAULT_SECONDS = 30
 /** A rate window shows a change in full only when it is past. */
 const SETTLED_SECONDS = WINDOW_SECONDS / 2
 
@@ -89,9 +91,11 @@ async function setStage(): Promise<Stage> {
   writeFileSync(topology, TOPOLOGY)
   const testbed = await startTestbed(runtime, {
     topology: loadTopology(topology, '--topology'),
-    load: { steps: [USERS], stepSeconds: 3_600, transients: [] },
-    waitSeconds: { min: 0.5, max: 1.5 },
-    spawnRate: 1_000,
+    load: {
+      shape: { steps: [{ fromUsers: USERS, toUsers: USERS }], stepSeconds: 3_600, transients: [] },
+      spawnRate: 1_000,
+      waitSeconds: { min: 0.5, max: 1.5 },
+    },
     seed: 3,
     controlPort: 0,
   })
