@@ -1,4 +1,4 @@
-import { parseServiceName } from '../core/pair.js'
+import { type Pair, parseServiceName } from '../core/pair.js'
 import { UsageError } from '../core/errors.js'
 
 /**
@@ -52,6 +52,11 @@ export function optional<T>(parse: Parse<T>, describe: string): Flag<T | undefin
 
 export function repeatable<T>(parse: Parse<T>, describe: string): Flag<readonly T[]> {
   return { describe, many: true, read: (texts, name) => texts.map((text) => parse(text, name)) }
+}
+
+/** A flag each text of which is several values; all of them, in the order in which they were given. */
+export function repeatableLists<T>(parse: Parse<readonly T[]>, describe: string): Flag<readonly T[]> {
+  return { describe, many: true, read: (texts, name) => texts.flatMap((text) => parse(text, name)) }
 }
 
 export function toggle(describe: string): Flag<boolean> {
@@ -143,6 +148,18 @@ export const anyText: Parse<string> = (text, name) => {
 
 export const serviceName: Parse<string> = parseServiceName
 
+/** SOURCE:DESTINATION. */
+export const pairOfServices: Parse<Pair> = (text, name) => {
+  const [source = '', destination, ...others] = text.split(':')
+  if (destination === undefined || others.length > 0) {
+    throw new UsageError(`${name} must be SOURCE:DESTINATION, got ${JSON.stringify(text)}`)
+  }
+  return {
+    source: parseServiceName(source, `${name} ${JSON.stringify(text)}: the source`),
+    destination: parseServiceName(destination, `${name} ${JSON.stringify(text)}: the destination`),
+  }
+}
+
 /** A Prometheus label name. */
 export const labelName: Parse<string> = (text, name) => {
   if (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(text)) {
@@ -161,14 +178,46 @@ export interface PromDuration {
 
 /** A positive Prometheus duration such as 15s, 1m or 1h30m. */
 export const duration: Parse<PromDuration> = (text, name) => {
+  const seconds = durationSeconds(text)
+  if (!(seconds > 0)) {
+    throw new UsageError(`${name} must be a Prometheus duration such as 15s, 1m or 1h30m, got ${JSON.stringify(text)}`)
+  }
+  return { text, seconds }
+}
+
+/** NaN when the text is none. */
+function durationSeconds(text: string): number {
+  if (!/^((\d+)w)?((\d+)d)?((\d+)h)?((\d+)m)?((\d+)s)?((\d+)ms)?$/.test(text)) return NaN
   let seconds = 0
   for (const [, amount, unit] of text.matchAll(/(\d+)(ms|[smhdw])/g)) {
     seconds += Number(amount) * (DURATION_SECONDS[unit ?? ''] ?? NaN)
   }
-  if (!/^((\d+)w)?((\d+)d)?((\d+)h)?((\d+)m)?((\d+)s)?((\d+)ms)?$/.test(text) || !(seconds > 0)) {
-    throw new UsageError(`${name} must be a Prometheus duration such as 15s, 1m or 1h30m, got ${JSON.stringify(text)}`)
+  return seconds
+}
+
+/** A point in time: unix seconds, of the current time in unix seconds. Only a relative one moves with the current time. */
+export type Time = (nowSeconds: number) => number
+
+/** Unix seconds, an RFC 3339 time, `now`, or a time before now as a Prometheus duration such as -7d. */
+export const timeFlag: Parse<Time> = (text, name) => {
+  const ago = text === 'now' ? 0 : text.startsWith('-') ? durationSeconds(text.slice(1)) : NaN
+  if (text === 'now' || ago > 0) return (nowSeconds) => nowSeconds - ago
+  const seconds = /^\d{10}(\.\d+)?$/.test(text) ? Number(text) : rfc3339Seconds(text)
+  if (Number.isNaN(seconds)) {
+    throw new UsageError(
+      `${name} must be a time: unix seconds, RFC 3339 such as 2026-01-31T12:00:00Z, now, or before now such as -7d, got ${JSON.stringify(text)}`,
+    )
   }
-  return { text, seconds }
+  return () => seconds
+}
+
+/** NaN when the text is none: one without a zone, or a day that its month does not have. */
+function rfc3339Seconds(text: string): number {
+  const [, year, month, day] =
+    /^(\d{4})-(\d\d)-(\d\d)[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$/.exec(text)?.map(Number) ?? []
+  if (year === undefined || month === undefined || day === undefined) return NaN
+  // Date.parse takes February 30th for March 2nd.
+  return day <= new Date(Date.UTC(year, month, 0)).getUTCDate() ? Date.parse(text) / 1000 : NaN
 }
 
 /** An http or https URL without credentials, query or fragment; trailing slashes are dropped so that paths can be added. */
@@ -178,13 +227,18 @@ export const httpUrl: Parse<string> = (text, name) => {
   try {
     url = new URL(text)
   } catch {
-    throw new UsageError(`${expected}, got ${JSON.stringify(text)}`)
+    throw new UsageError(`${expected}, got ${JSON.stringify(withoutSecrets(text))}`)
   }
   if (url.username !== '' || url.password !== '') throw new UsageError(`${expected}, got one with credentials in it`)
   if ((url.protocol !== 'http:' && url.protocol !== 'https:') || url.search !== '' || url.hash !== '') {
-    throw new UsageError(`${expected}, got ${JSON.stringify(text)}`)
+    throw new UsageError(`${expected}, got ${JSON.stringify(withoutSecrets(text))}`)
   }
   return url.href.replace(/\/+$/, '')
+}
+
+/** A URL, or what was meant to be one, without the parts in which people put passwords and tokens. */
+function withoutSecrets(text: string): string {
+  return text.replace(/^.*@/s, '...@').replace(/[?#].*$/s, '?...')
 }
 
 /** Quantiles separated by commas, each strictly between 0 and 1, none twice. */
