@@ -6,12 +6,13 @@
 import { StartError } from '../src/core/errors.js'
 import { findAlertmanager } from '../src/testbed/alertmanager-server.js'
 import { findPrometheus } from '../src/testbed/prometheus-server.js'
+import { findOpenssl } from '../test/helpers/certificates.js'
 import { findKustomize } from '../test/helpers/kustomize.js'
 import { findChromium } from '../bench/page-stage.js'
 import { benchRuntime } from '../bench/runtime.js'
 
 const runtime = benchRuntime()
-for (const find of [findPrometheus, findAlertmanager, findChromium]) {
+for (const find of [findPrometheus, findAlertmanager, findOpenssl, findChromium]) {
   try {
     await find(runtime)
   } catch (error) {

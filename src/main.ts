@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
+import { constants } from 'node:os'
 import { fileURLToPath } from 'node:url'
 
 import { commands } from './commands/all.js'
@@ -10,36 +11,50 @@ import { createHttp } from './io/http-client.js'
 import { createLogger } from './io/log.js'
 import { streamOutput } from './io/output.js'
 import type { Runtime } from './io/runtime.js'
+import { killChildren } from './testbed/child-process.js'
 
-/** A stop that takes longer than this is a hang: say so and leave. */
+/** A stop that takes longer than this is a hang, unless the command says otherwise: say so and leave. */
 const STOP_DEADLINE_MS = 5_000
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string
 }
 
-/** The first SIGTERM or SIGINT asks to stop; a second one kills, since `once` leaves it to its default. */
-function stopSignal(): AbortSignal {
-  const stop = new AbortController()
-  for (const name of ['SIGTERM', 'SIGINT'] as const) {
+/** The first of these signals asks to stop; a second one of its kind ends the process at once. */
+const STOP_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
+
+interface Stop {
+  readonly signal: AbortSignal
+  deadlineMs: number
+}
+
+function onStopSignals(): Stop {
+  const controller = new AbortController()
+  const stop: Stop = { signal: controller.signal, deadlineMs: STOP_DEADLINE_MS }
+  for (const name of STOP_SIGNALS) {
     process.once(name, () => {
-      stop.abort()
+      controller.abort()
+      const { deadlineMs } = stop
       setTimeout(() => {
-        process.stderr.write(`meshfever: still not stopped ${STOP_DEADLINE_MS / 1000} s after ${name}, giving up\n`)
+        process.stderr.write(`meshfever: still not stopped ${deadlineMs / 1000} s after ${name}, giving up\n`)
         process.exit(1)
-      }, STOP_DEADLINE_MS).unref()
+      }, deadlineMs).unref()
+      process.once(name, () => process.exit(128 + constants.signals[name]))
     })
   }
-  return stop.signal
+  // However the process ends by itself, nothing that it started stays behind.
+  process.once('exit', killChildren)
+  return stop
 }
 
 async function main(): Promise<number> {
-  const signal = stopSignal()
+  const stop = onStopSignals()
   const parsed = parseCommandLine({ args: process.argv.slice(2), environment: process.env, commands, version })
   if (parsed.kind === 'message') {
     process.stdout.write(parsed.text)
     return 0
   }
+  stop.deadlineMs = parsed.job.stopDeadlineMs ?? STOP_DEADLINE_MS
   const { logger, flush } = createLogger({
     format: parsed.job.logFormat ?? (process.stdout.isTTY ? 'table' : 'json'),
     // A command whose stdout is data logs to stderr.
@@ -50,7 +65,7 @@ async function main(): Promise<number> {
     http: createHttp(),
     logger,
     stdout: streamOutput(process.stdout),
-    signal,
+    signal: stop.signal,
     program: {
       version,
       nodeVersion: process.version,
@@ -66,11 +81,18 @@ async function main(): Promise<number> {
     // Nobody reads our results any more, as in `meshfever replay ... | head`: that is no failure.
     if ((error as NodeJS.ErrnoException).code === 'EPIPE') return 0
     if (!(error instanceof UsageError || error instanceof StartError))
-      logger.fatal({ err: error }, 'a bug ended the program')
+      logger.fatal({ err: described(error) }, 'a bug ended the program')
     throw error
   } finally {
     flush()
   }
+}
+
+/** Of an error, these and nothing else: that of an HTTP client carries the request with its credentials. */
+function described(error: unknown): Readonly<Record<string, unknown>> {
+  return error instanceof Error
+    ? { type: error.name, message: error.message, stack: error.stack }
+    : { message: String(error) }
 }
 
 try {

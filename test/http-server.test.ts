@@ -158,22 +158,150 @@ for (const { line, status } of [
   })
 }
 
-for (const { name, bytes } of [
-  {
-    name: 'two lengths',
-    bytes: 'GET /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab',
-  },
+/** The status of each answer in these bytes. */
+function statusesIn(answer: string): readonly number[] {
+  return [...answer.matchAll(/HTTP\/1\.1 (\d+) /g)].map(([, status]) => Number(status))
+}
+
+const GET = 'GET /healthz HTTP/1.1\r\nhost: x\r\n'
+const POST = 'POST /healthz HTTP/1.1\r\nhost: x\r\n'
+/** What must not be taken for a request of its own. */
+const HIDDEN = `${GET}\r\n`
+
+for (const { name, bytes, status } of [
+  // Requests that two servers could understand in two ways.
+  { name: 'two lengths', bytes: `${GET}content-length: 1\r\ncontent-length: 2\r\n\r\nab`, status: 400 },
+  { name: 'the same length twice', bytes: `${GET}content-length: 2\r\ncontent-length: 2\r\n\r\nab`, status: 400 },
+  { name: 'a list of lengths', bytes: `${GET}content-length: 2, 2\r\n\r\nab`, status: 400 },
+  { name: 'a length with a sign', bytes: `${GET}content-length: +2\r\n\r\nab`, status: 400 },
+  { name: 'a negative length', bytes: `${GET}content-length: -1\r\n\r\n${HIDDEN}`, status: 400 },
+  { name: 'a length beyond all numbers', bytes: `${GET}content-length: 99999999999999999999\r\n\r\n`, status: 400 },
   {
     name: 'a length and chunks',
-    bytes: 'POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n',
+    bytes: `${POST}content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n${HIDDEN}`,
+    status: 400,
   },
-  { name: 'a blank before the colon', bytes: 'GET /healthz HTTP/1.1\r\nhost : x\r\n\r\n' },
-  { name: 'NUL in the path', bytes: 'GET /\0 HTTP/1.1\r\nhost: x\r\n\r\n' },
+  { name: 'chunks that are no chunks', bytes: `${POST}transfer-encoding: xchunked\r\n\r\n${HIDDEN}`, status: 400 },
+  { name: 'chunks and then more', bytes: `${POST}transfer-encoding: chunked, identity\r\n\r\n${HIDDEN}`, status: 400 },
+  {
+    name: 'two transfer encodings',
+    bytes: `${POST}transfer-encoding: chunked\r\ntransfer-encoding: x\r\n\r\n${HIDDEN}`,
+    status: 400,
+  },
+  { name: 'a chunk without a size', bytes: `${POST}transfer-encoding: chunked\r\n\r\nzz\r\n`, status: 400 },
+  { name: 'a blank before the colon', bytes: 'GET /healthz HTTP/1.1\r\nhost : x\r\n\r\n', status: 400 },
+  { name: 'a header over two lines', bytes: `${GET}x: a\r\n b\r\n\r\n`, status: 400 },
+  { name: 'a header without a name', bytes: `${GET}: a\r\n\r\n`, status: 400 },
+  { name: 'lines that end with LF alone', bytes: 'GET /healthz HTTP/1.1\nhost: x\n\n', status: 400 },
+  { name: 'CR alone in a header', bytes: `${GET}x: a\rb\r\n\r\n`, status: 400 },
+  { name: 'NUL in a header', bytes: `${GET}x: a\0b\r\n\r\n`, status: 400 },
+  { name: 'NUL in the path', bytes: 'GET /\0 HTTP/1.1\r\nhost: x\r\n\r\n', status: 400 },
+  { name: 'bytes beyond ASCII in the path', bytes: 'GET /\u00e9 HTTP/1.1\r\nhost: x\r\n\r\n', status: 400 },
+  { name: 'no host', bytes: 'GET /healthz HTTP/1.1\r\n\r\n', status: 400 },
+  { name: 'a method in small letters', bytes: 'get /healthz HTTP/1.1\r\nhost: x\r\n\r\n', status: 400 },
+  { name: 'the preface of HTTP/2', bytes: 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', status: 400 },
+  { name: 'a version that never was', bytes: 'GET /healthz HTTP/3.7\r\nhost: x\r\n\r\n', status: 400 },
+  { name: 'a greeting of TLS', bytes: '\u0016\u0003\u0001\u0002\0\u0001\0\u0001', status: 400 },
+  { name: 'a header of 17 kB', bytes: `${GET}x: ${'y'.repeat(17_000)}\r\n\r\n`, status: 431 },
+  { name: 'headers of 30 kB', bytes: `${GET}${`x: ${'y'.repeat(50)}\r\n`.repeat(600)}\r\n`, status: 431 },
+  // Bodies: nobody reads them, so what stands in one is no request.
+  {
+    name: 'a request in the body of a GET',
+    bytes: `${GET}content-length: ${HIDDEN.length}\r\n\r\n${HIDDEN}`,
+    status: 200,
+  },
+  {
+    name: 'a request after the chunks of a POST',
+    bytes: `${POST}transfer-encoding: chunked\r\n\r\n0\r\n\r\n${HIDDEN}`,
+    status: 405,
+  },
+  {
+    name: 'a question whether a body may be sent',
+    bytes: `${POST}expect: 100-continue\r\ncontent-length: 9\r\n\r\n`,
+    status: 405,
+  },
+  { name: 'another expectation', bytes: `${GET}expect: x\r\nconnection: close\r\n\r\n`, status: 417 },
+  // Old and new ways to speak.
+  { name: 'HTTP/0.9', bytes: 'GET /healthz\r\n\r\n', status: 200 },
+  { name: 'HTTP/1.0', bytes: 'GET /healthz HTTP/1.0\r\n\r\n', status: 200 },
+  {
+    name: 'the wish for a WebSocket',
+    bytes: `${GET}connection: upgrade, close\r\nupgrade: websocket\r\n\r\n`,
+    status: 200,
+  },
 ]) {
-  test(`http server: ${name} is refused with 400`, async (t) => {
-    assert.match(await raw(await serving(t), bytes), /^HTTP\/1\.1 400 /)
-  })
+  test(
+    `http server: ${name} is answered with ${status}, once, and the connection ends`,
+    { timeout: 30_000 },
+    async (t) => {
+      const server = await serving(t)
+      assert.deepEqual(statusesIn(await raw(server, bytes)), [status])
+      assert.equal((await fetch(`${server.url}/healthz`)).status, 200)
+    },
+  )
 }
+
+test('http server: CONNECT is closed without a word', async (t) => {
+  assert.equal(await raw(await serving(t), 'CONNECT x:443 HTTP/1.1\r\nhost: x\r\n\r\n'), '')
+})
+
+test('http server: a body is not read to its end', { timeout: 60_000 }, async (t) => {
+  const { port } = await serving(t)
+  const socket = connect(port, '127.0.0.1')
+  socket.on('error', () => undefined)
+  let answer = ''
+  socket.on('data', (data: Buffer) => (answer += data.toString()))
+  const closed = new Promise((resolve) => socket.once('close', resolve))
+  socket.write(`${POST}content-length: 1000000000\r\n\r\n`)
+  const piece = Buffer.alloc(65_536)
+  const flood = (): void => {
+    while (!socket.destroyed && socket.write(piece));
+    socket.once('drain', flood)
+  }
+  flood()
+  await closed
+  assert.ok(socket.bytesWritten < 50_000_000, `${socket.bytesWritten} bytes`)
+  assert.ok(answer === '' || answer.startsWith('HTTP/1.1 405 '), answer)
+})
+
+test('http server: a client that does not finish its headers is cut after 5 s', { timeout: 60_000 }, async (t) => {
+  const server = await serving(t)
+  const startMs = performance.now()
+  const answers = await Promise.all([raw(server, 'GET /healthz HTTP/1.1\r\nhost:'), raw(server, 'G')])
+  const tookMs = performance.now() - startMs
+  assert.deepEqual(answers.map(statusesIn), [[408], [408]])
+  assert.ok(tookMs > 4_500 && tookMs < 20_000, `${tookMs.toFixed(0)} ms`)
+})
+
+test('http server: a client that says nothing at all is cut, too', { timeout: 60_000 }, async (t) => {
+  const { port } = await servingLarge(t, 500)
+  const socket = connect(port, '127.0.0.1')
+  await new Promise((resolve) => socket.resume().once('close', resolve))
+})
+
+test('http server: a route that fails is answered with 500, and told of; the next request is served', async (t) => {
+  const errors: unknown[] = []
+  const failure = new Error('a bug')
+  const server = await listen({
+    address: '127.0.0.1',
+    port: 0,
+    onError: (error) => errors.push(error),
+    routes: {
+      '/throws': () => {
+        throw failure
+      },
+      '/rejects': () => Promise.reject(failure),
+      '/healthz': () => text(200, 'ok\n'),
+    },
+  })
+  t.after(() => server.close(0))
+  for (const path of ['/throws', '/rejects']) {
+    const response = await fetch(server.url + path)
+    assert.deepEqual([response.status, await response.text()], [500, 'internal error\n'])
+  }
+  assert.deepEqual(errors, [failure, failure])
+  assert.equal((await fetch(`${server.url}/healthz`)).status, 200)
+})
 
 const BODY = Buffer.alloc(4_000_000, 'x')
 

@@ -13,6 +13,7 @@ import {
 import type { IncidentRules, IncidentState, Severity } from '../core/incident.js'
 import { maintenanceAt, type MaintenanceWindow } from '../core/maintenance.js'
 import { NOTIFIER_METRICS } from '../core/metric-names.js'
+import { oneLine } from '../core/plain-text.js'
 import { exchange, hostOf, type HttpFailure, type HttpResponse } from './exchange.js'
 import type { Runtime } from './runtime.js'
 import { createTroubleLog } from './trouble-log.js'
@@ -30,16 +31,36 @@ export interface NotifierConfig {
   readonly random: () => number
 }
 
-export interface FoldedPoll {
+interface Folded {
   readonly rules: IncidentRules
   /** After the poll. */
   readonly state: IncidentState
+  /** Lines of text for the annotations, when there is something new to say; else empty, and the last ones hold. */
+  readonly evidence: readonly string[]
+}
+
+interface When {
   /** The poll's, unix seconds by Prometheus's clock. */
   readonly timestampSeconds: number
   /** False while history is replayed or caught up on: folded, not sent. */
   readonly live: boolean
-  /** Lines of text for the annotations, when there is something new to say; else empty, and the last ones hold. */
-  readonly evidence: readonly string[]
+}
+
+export interface FoldedPoll extends Folded, When {}
+
+/** One of several incidents. */
+export interface FoldedIncident extends Folded {
+  /** Tells it from others that are open, and is the same from its first poll to its last. */
+  readonly name: string
+  /** Those of its alerts: other ones for each name. */
+  readonly labels: Readonly<Record<string, string>>
+  /** Whether it became part of an older one in this poll. */
+  readonly merged: boolean
+}
+
+export interface FoldedMesh extends When {
+  /** All that are open after the poll, and those that ended in it. */
+  readonly incidents: readonly FoldedIncident[]
 }
 
 export interface Notifier {
@@ -50,6 +71,15 @@ export interface Notifier {
   /** Resolves when nothing is being sent or waits to be sent again. */
   readonly idle: () => Promise<void>
 }
+
+export interface MeshNotifier extends Omit<Notifier, 'update'> {
+  /** As a notifier's, with all incidents of the mesh. */
+  readonly update: (poll: FoldedMesh) => void
+}
+
+/** In one post: far below what the HTTP client sends at most. */
+const ALERTS_PER_POST = 50
+const NEWS_LOGGED = 20
 
 const POST_DEADLINE_MS = 5_000
 const RESEND_MS = 30_000
@@ -69,8 +99,30 @@ const FRESH_FOR_MS = 60_000
  * Everything is sent because of a poll, so that what is repeated is never older than what was just read: a replica that
  * re-sent from a timer would raise again what another has just resolved.
  */
-export function createNotifier(config: NotifierConfig, runtime: Runtime, registry: Registry): Notifier {
-  const { alertmanagerUrls, maintenance, labels, noDataTimeoutSeconds, pollIntervalMs, random } = config
+export function createNotifier({ labels, ...config }: NotifierConfig, runtime: Runtime, registry: Registry): Notifier {
+  const { update, ...notifier } = createMeshNotifier(config, runtime, registry)
+  return {
+    ...notifier,
+    update: ({ timestampSeconds, live, ...folded }) => {
+      update({ timestampSeconds, live, incidents: [{ ...folded, name: '', labels, merged: false }] })
+    },
+  }
+}
+
+/** What is told of one incident. */
+interface Told extends Folded {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly alerting: Alerting
+}
+
+/** The same for several incidents, each with alerts of its own. */
+export function createMeshNotifier(
+  config: Omit<NotifierConfig, 'labels'>,
+  runtime: Runtime,
+  registry: Registry,
+): MeshNotifier {
+  const { alertmanagerUrls, maintenance, noDataTimeoutSeconds, pollIntervalMs, random } = config
   const { logger } = runtime
   const resendMs = Math.max(RESEND_MS, pollIntervalMs)
   // Silence is evidence of nothing for as long as the rule says so: until then no alert may end because Prometheus is away.
@@ -89,18 +141,36 @@ export function createNotifier(config: NotifierConfig, runtime: Runtime, registr
     ),
   )
   const metrics = createNotifierMetrics(registry, () => queues.filter((queue) => queue.isPending()).length)
-  let alerting: Alerting = NOTHING_RAISED
+  /** By name, in which nothing is that has nothing to say any more. */
+  let told: ReadonlyMap<string, Told> = new Map()
   let newestSeconds = -Infinity
-  let lastEvidence: readonly string[] = []
   let expected: string | null = null
 
+  const next = ({ incidents, timestampSeconds }: FoldedMesh, reason: string | null): ReadonlyMap<string, Told> => {
+    const after = new Map<string, Told>()
+    for (const { merged, ...incident } of incidents) {
+      const known = told.get(incident.name)
+      const poll = { state: incident.state, timestampSeconds, expected: reason, merged }
+      const alerting = nextAlerting(known?.alerting ?? NOTHING_RAISED, poll)
+      const evidence = incident.evidence.length > 0 ? incident.evidence : (known?.evidence ?? [])
+      after.set(incident.name, { ...incident, alerting, evidence })
+    }
+    for (const [name, known] of told) {
+      if (after.has(name)) continue
+      const poll = { state: { open: null, expired: false }, timestampSeconds, expected: reason }
+      const alerting = nextAlerting(known.alerting, poll)
+      if (alerting.ended.length > 0) after.set(name, { ...known, alerting })
+    }
+    return after
+  }
+
   return {
-    update: ({ rules, state, timestampSeconds, live, evidence }) => {
+    update: (poll) => {
+      const { timestampSeconds, live } = poll
       if (timestampSeconds <= newestSeconds) return // nothing new was read: a blind replica sends nothing
       newestSeconds = timestampSeconds
       const reason = maintenanceAt(maintenance, timestampSeconds)
-      alerting = nextAlerting(alerting, { state, timestampSeconds, expected: reason })
-      if (evidence.length > 0) lastEvidence = evidence
+      told = next(poll, reason)
       if (!live) return
       if (reason !== expected) {
         if (reason === null) logger.info({ reason: expected }, 'maintenance window ended: incidents are sent again')
@@ -108,8 +178,12 @@ export function createNotifier(config: NotifierConfig, runtime: Runtime, registr
         expected = reason
       }
       metrics.expected.set(reason === null ? 0 : 1)
-      const details = { labels, rules, state, timestampSeconds, lastsSeconds, evidence: lastEvidence }
-      for (const queue of queues) queue.offer({ alerting, details, madeMs: runtime.clock.monotonicMs() })
+      const incidents = [...told.values()].map(({ name, alerting, ...details }) => ({
+        name,
+        alerting,
+        details: { ...details, timestampSeconds, lastsSeconds },
+      }))
+      for (const queue of queues) queue.offer({ incidents, madeMs: runtime.clock.monotonicMs() })
     },
     expectedAt: (timestampSeconds) => maintenanceAt(maintenance, timestampSeconds),
     idle: async () => {
@@ -119,10 +193,11 @@ export function createNotifier(config: NotifierConfig, runtime: Runtime, registr
 }
 
 /** What a person would want to hear of, one text each. */
-function newsOf({ firing, ended }: Alerting): readonly string[] {
+function newsOf({ name, alerting: { firing, ended } }: Said): readonly string[] {
+  const of = name === '' ? '' : `${name}: `
   return [
-    ...(firing === null ? [] : [`sev${firing.severity} firing`]),
-    ...ended.map(({ severity, how, endedSeconds }) => `sev${severity} ${how} ${endedSeconds}`),
+    ...(firing === null ? [] : [`${of}sev${firing.severity} firing`]),
+    ...ended.map(({ severity, how, endedSeconds }) => `${of}sev${severity} ${how} ${endedSeconds}`),
   ]
 }
 
@@ -147,10 +222,16 @@ function named({ name, help }: { readonly name: string; readonly help: string })
   return { name, help }
 }
 
-/** What one poll decided. */
-interface Batch {
+/** What is to be said of one incident. */
+interface Said {
+  readonly name: string
   readonly alerting: Alerting
   readonly details: AlertDetails
+}
+
+/** What one poll decided. */
+interface Batch {
+  readonly incidents: readonly Said[]
   /** Monotonic milliseconds. */
   readonly madeMs: number
 }
@@ -177,47 +258,70 @@ function createQueue({ url, freshForMs, resendAfterMs, random, count }: QueueCon
   const trouble = createTroubleLog(runtime, { subject: 'notifications', fields: { alertmanager: url } })
   let pending: Batch | null = null
   let taken: { readonly news: ReadonlySet<string>; readonly atMs: number } | null = null
-  /** Severities that may be firing there; null before the first poll. */
-  let mayFire: ReadonlySet<Severity> | null = null
+  /** By name: severities that may be firing there; null before the first poll. */
+  let mayFire: Map<string, ReadonlySet<Severity>> | null = null
   let refused = false
   let working = false
   let work = Promise.resolve()
   const stopped = (): boolean => signal.aborted
   const waiting = (): Batch | null => pending
-  const needed = ({ alerting }: Batch): Alerting => neededBy(alerting, mayFire ?? new Set())
-  const unheard = (alerting: Alerting): readonly string[] =>
-    newsOf(alerting).filter((item) => taken?.news.has(item) !== true)
+  const mayFireOf = (name: string): ReadonlySet<Severity> => mayFire?.get(name) ?? new Set()
+  const needed = ({ incidents }: Batch): readonly Said[] =>
+    incidents
+      .map((incident) => ({ ...incident, alerting: neededBy(incident.alerting, mayFireOf(incident.name)) }))
+      .filter(({ alerting: { firing, ended } }) => firing !== null || ended.length > 0)
+  const unheard = (said: readonly Said[]): readonly string[] =>
+    said.flatMap(newsOf).filter((item) => taken?.news.has(item) !== true)
   const isDue = (batch: Batch): boolean =>
     taken === null || batch.madeMs - taken.atMs >= resendAfterMs || unheard(needed(batch)).length > 0
 
-  const post = async (said: Alerting, { details }: Batch): Promise<PostOutcome> => {
-    const answer = await exchange(runtime, POST_DEADLINE_MS, {
-      url: `${url}/api/v2/alerts`,
-      method: 'post',
-      headers: { 'Content-Type': 'application/json' },
-      data: JSON.stringify(alertsOf(said, details)),
-    })
-    return outcomeOf(answer)
+  const post = async (said: readonly Said[]): Promise<PostOutcome> => {
+    const alerts = said.map(({ alerting, details }) => ({ alerting, posted: alertsOf(alerting, details) }))
+    // What fires stands before what has ended, of all incidents as of one.
+    const firing = alerts.flatMap(({ alerting, posted }) => (alerting.firing === null ? [] : posted.slice(0, 1)))
+    const ended = alerts.flatMap(({ alerting, posted }) => (alerting.firing === null ? posted : posted.slice(1)))
+    const all = [...firing, ...ended]
+    let worst: PostOutcome | null = null
+    for (let from = 0; from < all.length; from += ALERTS_PER_POST) {
+      const answer = await exchange(runtime, POST_DEADLINE_MS, {
+        url: `${url}/api/v2/alerts`,
+        method: 'post',
+        headers: { 'Content-Type': 'application/json' },
+        data: JSON.stringify(all.slice(from, from + ALERTS_PER_POST)),
+      })
+      const outcome = outcomeOf(answer)
+      if (outcome.result === 'failed') return outcome
+      if (worst === null || outcome.result === 'rejected') worst = outcome
+    }
+    return worst ?? SENT
   }
 
-  const handle = (said: Alerting, outcome: PostOutcome): void => {
+  const handle = (said: readonly Said[], outcome: PostOutcome): void => {
     count(outcome.result)
+    const known = (mayFire ??= new Map())
     if (outcome.result === 'failed') {
-      // It may be firing there, though we were not told.
-      if (outcome.reached && said.firing !== null) mayFire = new Set([...(mayFire ?? []), said.firing.severity])
+      for (const { name, alerting } of said) {
+        // It may be firing there, though we were not told.
+        const { firing } = alerting
+        if (outcome.reached && firing !== null) known.set(name, new Set([...mayFireOf(name), firing.severity]))
+      }
       trouble.note(outcome)
       return
     }
     if (outcome.result === 'sent') {
       trouble.note({ outcome: 'ok', detail: '' })
       const news = unheard(said)
-      if (news.length > 0) logger.info({ alertmanager: url, alerts: news }, 'notified')
+      const more = news.length - NEWS_LOGGED
+      if (news.length > 0) {
+        const alerts = news.slice(0, NEWS_LOGGED)
+        logger.info({ alertmanager: url, alerts, ...(more > 0 ? { more } : {}) }, 'notified')
+      }
     } else if (!refused) {
       logger.error({ alertmanager: url, detail: outcome.detail }, 'an alert was refused: a bug of meshfever')
       refused = true
     }
-    taken = { news: new Set(newsOf(said)), atMs: clock.monotonicMs() }
-    mayFire = mayFireAfter(mayFire ?? new Set(), said)
+    taken = { news: new Set(said.flatMap(newsOf)), atMs: clock.monotonicMs() }
+    for (const { name, alerting } of said) known.set(name, mayFireAfter(mayFireOf(name), alerting))
   }
 
   /** Posts the newest batch until it is taken. */
@@ -231,7 +335,7 @@ function createQueue({ url, freshForMs, resendAfterMs, random, count }: QueueCon
         break
       }
       const said = needed(batch)
-      const outcome = await post(said, batch)
+      const outcome = await post(said)
       if (stopped()) break
       handle(said, outcome)
       if (outcome.result === 'failed') {
@@ -248,13 +352,16 @@ function createQueue({ url, freshForMs, resendAfterMs, random, count }: QueueCon
 
   return {
     offer: (batch) => {
-      const { firing, ended } = batch.alerting
-      // What ended before this process began may have been raised by one before it.
-      mayFire ??= new Set(ended.map(({ severity }) => severity))
-      const known = new Set([firing, ...ended].map((alert) => alert?.severity))
-      mayFire = new Set([...mayFire].filter((severity) => known.has(severity)))
-      const said = needed(batch)
-      if (said.firing === null && said.ended.length === 0) {
+      const isFirst = mayFire === null
+      mayFire = new Map(
+        batch.incidents.map(({ name, alerting: { firing, ended } }) => {
+          const known = new Set([firing, ...ended].map((alert) => alert?.severity))
+          // What ended before this process began may have been raised by one before it.
+          const before = isFirst ? ended.map(({ severity }) => severity) : [...mayFireOf(name)]
+          return [name, new Set(before.filter((severity) => known.has(severity)))]
+        }),
+      )
+      if (needed(batch).length === 0) {
         // Nothing is left to say, and what waited to be said is out of date.
         pending = null
         taken = null
@@ -281,6 +388,8 @@ interface PostOutcome {
   readonly reached: boolean
 }
 
+const SENT: PostOutcome = { result: 'sent', outcome: 'ok', detail: '', slowly: false, reached: true }
+
 const NEVER_ARRIVED = /ECONNREFUSED|EHOSTUNREACH|ENETUNREACH/
 
 function outcomeOf(answer: HttpResponse | HttpFailure): PostOutcome {
@@ -297,11 +406,11 @@ function outcomeOf(answer: HttpResponse | HttpFailure): PostOutcome {
     slowly,
     reached: !slowly,
   })
-  if (status >= 200 && status < 300) return { result: 'sent', outcome: 'ok', detail: '', slowly: false, reached: true }
+  if (status >= 200 && status < 300) return SENT
   if (status >= 500) return failed('http_5xx', '', { slowly: false })
   if (status === 408 || status === 429) return failed('http_4xx', '', { slowly: false })
   if (status === 400 || status === 415 || status === 422) {
-    const detail = `HTTP ${status}: ${text.slice(0, 300)}`
+    const detail = `HTTP ${status}: ${oneLine(text.slice(0, 300))}`
     return { result: 'rejected', outcome: 'http_4xx', detail, slowly: true, reached: true }
   }
   if (status === 401 || status === 403) return failed('auth', '', { slowly: true })

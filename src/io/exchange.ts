@@ -1,5 +1,6 @@
 import { type AxiosRequestConfig, type AxiosResponse, isAxiosError } from 'axios'
 
+import { oneLine } from '../core/plain-text.js'
 import type { Runtime } from './runtime.js'
 
 /** Any status: what it means is the caller's to say. */
@@ -51,10 +52,16 @@ export async function exchange(
   }
 }
 
-function responseOf({ status, data, headers }: AxiosResponse<unknown>): HttpResponse {
+function responseOf({ status, data, headers }: AxiosResponse<unknown>): HttpResponse | HttpFailure {
   const { location } = headers as Readonly<Record<string, unknown>>
-  return { kind: 'response', status, text: typeof data === 'string' ? data : '', location }
+  const text = typeof data === 'string' ? data : ''
+  if (status === 400 && text.startsWith(GO_WANTS_TLS))
+    return failure('tls', 'the server speaks https: begin the URL so')
+  return { kind: 'response', status, text, location }
 }
+
+/** What every server written in Go says to plain HTTP on a port for TLS. */
+const GO_WANTS_TLS = 'Client sent an HTTP request to an HTTPS server'
 
 function asError(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error))
@@ -70,12 +77,22 @@ function diedIdle(error: unknown): boolean {
 /** Only code and message leave this function: the error itself carries the request with its credentials. */
 function transportFailure(error: unknown): HttpFailure {
   const { code = '', message } = error as { readonly code?: string; readonly message: string }
-  const detail = message.slice(0, 200)
+  const detail = oneLine(message.slice(0, 200)).trim()
   if (message.includes('maxContentLength')) return failure('too_large', detail)
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return failure('dns', detail)
-  if (/CERT|UNABLE_TO|ERR_TLS|EPROTO|ERR_SSL|SELF_SIGNED/.test(code)) return failure('tls', detail)
+  if (/CERT|UNABLE_TO|ERR_TLS|EPROTO|ERR_SSL|SELF_SIGNED/.test(code)) return failure('tls', tlsDetail(code, detail))
   if (code.startsWith('Z_')) return failure('bad_json', `the answer does not decompress: ${code}`)
   return failure('conn', detail === '' ? code : detail)
+}
+
+const UNKNOWN_AUTHORITY = /^(SELF_SIGNED|DEPTH_ZERO|UNABLE_TO_(VERIFY|GET_ISSUER))/
+
+function tlsDetail(code: string, message: string): string {
+  // As in `write EPROTO 40B7:error:0A00010B:SSL routines:ssl3_get_record:wrong version number:../ssl3_record.c:355:`.
+  const [, reason = message] = /:SSL routines:[^:]*:([^:]+)/.exec(message) ?? []
+  if (reason === 'wrong version number')
+    return `${reason}: does the server speak TLS there? Else its URL begins with http`
+  return `${reason} (${code})${UNKNOWN_AUTHORITY.test(code) ? '; tls_config.ca_file names authorities to trust' : ''}`
 }
 
 function failure(outcome: HttpFailure['outcome'], detail: string): HttpFailure {

@@ -1,40 +1,72 @@
+import { promisify } from 'node:util'
+import { constants, gzip as gzipWithCallback } from 'node:zlib'
+
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 
+import { edgeLabels } from '../core/exposition-text.js'
+import { PAIR_GAUGES, pairValues, QUANTILE_GAUGES, quantileValues } from '../core/gauge-values.js'
 import type { IncidentRules, IncidentState } from '../core/incident.js'
 import { NO_SEVERITY, temperatureOf, transition } from '../core/incident.js'
 import {
+  type IncidentStep,
+  meshIncidentId,
+  meshSeverity,
+  type MeshState,
+  meshTemperature,
+} from '../core/mesh-incident.js'
+import {
   INCIDENT_COUNTERS,
   INCIDENT_GAUGES,
+  MESH_INCIDENT_GAUGES,
+  MESH_METRICS,
   type Metric,
   MONITOR_COUNTERS,
   MONITOR_GAUGES,
   PAIR_METRICS,
   pairMetricName,
+  type Refusal,
+  REFUSALS,
   SELF_METRICS,
 } from '../core/metric-names.js'
 import type { Pair } from '../core/pair.js'
 import type { PollOutcome } from '../core/reading.js'
-import { type Evaluation, VERDICTS } from '../core/score.js'
+import { type Evaluation, type Verdict, VERDICTS } from '../core/score.js'
+import type { Shard } from '../core/shard.js'
 import type { Clock } from './clock.js'
 import type { Runtime } from './runtime.js'
+
+const gzip = promisify(gzipWithCallback)
 
 /** What is served under /metrics: rendered once a poll, however many scrapers there are. */
 export interface Exposition {
   readonly contentType: string
   /** The last rendered snapshot. */
   read(): Buffer
+  /** The same, compressed off the event loop when someone asks for it first. */
+  readGzipped(): Promise<Buffer>
   render(): Promise<void>
 }
 
-export async function createExposition({ clock }: Pick<Runtime, 'clock'>, registry: Registry): Promise<Exposition> {
+/** @param takeRendered - hands over what else there is to serve, each time anew */
+export async function createExposition(
+  { clock }: Pick<Runtime, 'clock'>,
+  registry: Registry,
+  takeRendered: () => readonly Uint8Array[] = () => [],
+): Promise<Exposition> {
   const process = createProcessMetrics(clock)
-  const render = async (): Promise<Buffer> => Buffer.from(`${await registry.metrics()}\n${await process()}`)
+  const render = async (): Promise<Buffer> => {
+    const own = `${await registry.metrics()}\n`
+    return Buffer.concat([Buffer.from(own), ...takeRendered(), Buffer.from(await process())])
+  }
   let snapshot = await render()
+  let gzipped: Promise<Buffer> | null = null
   return {
     contentType: registry.contentType,
     read: () => snapshot,
+    readGzipped: () => (gzipped ??= gzip(snapshot, { level: constants.Z_BEST_SPEED })),
     render: async () => {
       snapshot = await render()
+      gzipped = null
     },
   }
 }
@@ -133,34 +165,44 @@ export function createMonitorGauges(registry: Registry, pair: Pair, quantiles: r
         labelled.verdict.set({ ...labels, verdict }, verdict === evaluation.verdict ? 1 : 0)
       }
       quantiles.forEach((quantile, i) => {
-        const found = evaluation.quantiles.find((candidate) => candidate.quantile === quantile)
-        // A band without a sample would look like knowledge of now.
-        const sample = found?.yMs === null ? undefined : found
-        const values = {
-          mae: sample?.maeMs,
-          mape: sample?.mape,
-          y: sample?.yMs,
-          yMin: sample?.yMinMs,
-          yMax: sample?.yMaxMs,
-          yhat: sample?.yhatMs,
+        const values = quantileValues(evaluation, quantile)
+        for (const key of QUANTILE_GAUGES) {
+          setOrRemove(labelled[key], { ...labels, quantile: String(quantile) }, values[key])
+          if (i === 0 && key in named) setOrRemove(named[key as keyof typeof named], {}, values[key])
         }
-        const scored = { ...labels, quantile: String(quantile) }
-        for (const key of Object.keys(values) as (keyof typeof values)[]) {
-          setOrRemove(labelled[key], scored, values[key])
-          if (i === 0) setOrRemove(named[key], {}, values[key])
-        }
-        setOrRemove(labelled.score, scored, sample?.score)
-        setOrRemove(labelled.saturated, scored, sample === undefined ? null : Number(sample.saturated))
-        setOrRemove(labelled.drift, scored, sample?.driftRatio)
       })
-      const [first] = evaluation.quantiles
-      const beyond = first === undefined || first.yMs === null ? null : Number(first.beyondTraining)
-      setOrRemove(labelled.beyondTraining, labels, beyond)
-      setOrRemove(labelled.anomalyCount, labels, evaluation.anomalyCount)
-      setOrRemove(named.anomalyCount, {}, evaluation.anomalyCount)
-      setOrRemove(labelled.requestsPerSecond, labels, evaluation.requestsPerSecond)
-      setOrRemove(labelled.sampleTimestamp, labels, evaluation.timestampSeconds)
+      const values = pairValues(evaluation)
+      for (const key of PAIR_GAUGES) setOrRemove(labelled[key], labels, values[key])
+      setOrRemove(named.anomalyCount, {}, values.anomalyCount)
       anomalies.inc(labels, evaluation.anomalyCount ?? 0)
+    },
+  }
+}
+
+/** How many edges a poll of a mesh came to what. */
+export interface MeshCounts {
+  readonly verdicts: Readonly<Record<Verdict, number>>
+  readonly outcomes: Readonly<Partial<Record<PollOutcome, number>>>
+  /** Null when there was no answer that would hold any. */
+  readonly refused: Readonly<Record<Refusal, number>> | null
+}
+
+export interface MeshGauges {
+  publish(counts: MeshCounts): void
+}
+
+/** A mesh's own gauges; those of its edges are too many for prom-client. */
+export function createMeshGauges(registry: Registry, { ordinal, count }: Shard): MeshGauges {
+  const edges = gauge(registry, MESH_METRICS.edges)
+  const refusals = gauge(registry, MESH_METRICS.refused)
+  const readings = counter(registry, MESH_METRICS.readings)
+  gauge(registry, MESH_METRICS.shardOrdinal).set(ordinal)
+  gauge(registry, MESH_METRICS.shards).set(count)
+  return {
+    publish: ({ verdicts, outcomes, refused }) => {
+      for (const state of VERDICTS) edges.set({ state }, verdicts[state])
+      for (const reason of REFUSALS) setOrRemove(refusals, { reason }, refused?.[reason])
+      for (const [outcome, count] of Object.entries(outcomes)) readings.inc({ outcome }, count)
     },
   }
 }
@@ -192,6 +234,54 @@ export function createIncidentGauges(registry: Registry, { pairs }: IncidentRule
         incidents.inc({ severity: String(after.open.severity) })
       }
     },
+  }
+}
+
+export interface MeshIncidentGauges {
+  /** @param monitors - how many Prometheus knows of */
+  publish(state: MeshState, monitors: number): void
+  /** Counts what a live poll did. */
+  count(incidents: readonly IncidentStep[]): void
+  /** The accumulators, rendered: they are too many for prom-client, and their names are anyone's. */
+  readonly rendered: () => readonly Uint8Array[]
+}
+
+export function createMeshIncidentGauges(registry: Registry): MeshIncidentGauges {
+  const { accumulator, ...whole } = INCIDENT_GAUGES
+  const gauges = mapValues({ ...whole, ...MESH_INCIDENT_GAUGES }, (metric) => gauge(registry, metric))
+  const counted = counter(registry, INCIDENT_COUNTERS.incidents)
+  const head = `# HELP ${accumulator.name} ${accumulator.help}\n# TYPE ${accumulator.name} ${accumulator.type}\n`
+  let rendered = Buffer.from(head)
+  return {
+    publish: (state, monitors) => {
+      const { edges, incidents } = state
+      gauges.temperature.set(meshTemperature(state))
+      gauges.severity.set(meshSeverity(state) ?? NO_SEVERITY)
+      gauges.sev1.set(incidents.some(({ severity }) => severity === 1) ? 1 : 0)
+      gauges.sev2.set(incidents.some(({ severity }) => severity === 2) ? 1 : 0)
+      setOrRemove(gauges.started, {}, incidents[0]?.startedSeconds)
+      gauges.open.set(incidents.length)
+      gauges.warmEdges.set(edges.length)
+      gauges.monitors.set(monitors)
+      const temperatures = new Map<string | null, number>()
+      for (const { incident, accumulator: level } of edges) {
+        temperatures.set(incident, (temperatures.get(incident) ?? 0) + level)
+      }
+      gauges.incidentTemperature.reset()
+      for (const incident of incidents) {
+        const labels = { incident: meshIncidentId(incident) }
+        gauges.incidentTemperature.set(labels, temperatures.get(incident.key) ?? 0)
+      }
+      const lines = edges.map((edge) => `${accumulator.name}{${edgeLabels(edge)}} ${edge.accumulator}\n`)
+      rendered = Buffer.from(head + lines.join(''))
+    },
+    count: (incidents) => {
+      for (const { happened, after } of incidents) {
+        if (after.open === null || (happened !== 'opened' && happened !== 'escalated')) continue
+        counted.inc({ severity: String(after.open.severity) })
+      }
+    },
+    rendered: () => [rendered],
   }
 }
 

@@ -3,6 +3,7 @@ import type { Registry } from 'prom-client'
 import type { Pair } from '../core/pair.js'
 import { missing, type Reading, readVector } from '../core/reading.js'
 import { type Evaluation, score, type ScoringRules, type Watches } from '../core/score.js'
+import { verdictLine } from '../core/verdict-line.js'
 import { createMonitorPage } from '../page/monitor-page.js'
 import type { TrainingFacts } from '../page/page-state.js'
 import { createMonitorGauges } from './gauges.js'
@@ -64,38 +65,12 @@ export function createMonitor(config: MonitorConfig, runtime: Runtime, registry:
       gauges.publish(evaluation)
       page.note(evaluation, runtime.clock.nowMs() / 1000)
       if (!runtime.signal.aborted) {
-        runtime.logger.info(logged(pair, evaluation), EVALUATED)
+        runtime.logger.info(verdictLine(pair, reading, evaluation), EVALUATED)
         drift.note(evaluation)
       }
       return { outcome: reading.outcome, detail: reading.kind === 'missing' ? reading.detail : '' }
     },
     view: page.view,
-  }
-}
-
-function logged({ source, destination }: Pair, evaluation: Evaluation): Record<string, unknown> {
-  const { verdict, anomalyCount, requestsPerSecond, quantiles } = evaluation
-  return {
-    source,
-    destination,
-    verdict,
-    anomalyCount,
-    requestsPerSecond,
-    quantiles: quantiles
-      .filter(({ yMs }) => yMs !== null)
-      .map(({ quantile, yMs, yhatMs, yMinMs, yMaxMs, maeMs, mape, score: distance, saturated, beyondTraining }) => ({
-        quantile,
-        yMs,
-        yhatMs,
-        yMinMs,
-        yMaxMs,
-        maeMs,
-        mape,
-        score: distance,
-        // Said when it is so: the band is wider than the training alone would make it, or the latency may be any amount worse.
-        ...(beyondTraining ? { beyondTraining } : {}),
-        ...(saturated ? { saturated } : {}),
-      })),
   }
 }
 

@@ -1,3 +1,4 @@
+import { oneLine } from '../core/plain-text.js'
 import type { PollOutcome } from '../core/reading.js'
 import { isObject, type Matrix, parseAnswer, ShapeError, type Vector } from '../core/series.js'
 import { exchange, hostOf, type HttpResponse } from './exchange.js'
@@ -53,26 +54,38 @@ export async function queryRange(runtime: Runtime, request: RangeRequest): Promi
   )
 }
 
-type Body = { readonly kind: 'body'; readonly text: string } | Extract<Answer<never>, { kind: 'failure' }>
+/** As queryInstant, for an answer that is too large to be read in one go: its text. Never rejects. */
+export function queryInstantText(runtime: Runtime, request: Request, maxAnswerBytes: number): Promise<Body> {
+  return ask(runtime, request, '/api/v1/query', {}, maxAnswerBytes)
+}
 
-function failure(outcome: FailureOutcome, detail: string): Extract<Answer<never>, { kind: 'failure' }> {
-  return { kind: 'failure', outcome, detail }
+export type Failure = Extract<Answer<never>, { kind: 'failure' }>
+export type Body = { readonly kind: 'body'; readonly text: string } | Failure
+
+function failure(outcome: FailureOutcome, detail: string): Failure {
+  return { kind: 'failure', outcome, detail: oneLine(detail) }
 }
 
 function parsed<T>(body: Body, parse: (document: unknown) => T): Answer<T> {
   if (body.kind === 'failure') return body
-  let document: unknown
   try {
-    document = JSON.parse(body.text)
-  } catch {
-    return failure('bad_json', `the answer is not JSON: ${JSON.stringify(body.text.slice(0, 80))}`)
-  }
-  try {
-    return { kind: 'answer', data: parse(document), text: body.text }
+    return { kind: 'answer', data: parse(JSON.parse(body.text)), text: body.text }
   } catch (error) {
-    if (error instanceof ShapeError) return failure(error.kind, error.message)
-    throw error
+    return unreadable(error, body.text)
   }
+}
+
+/**
+ * What reading an answer came to that is no JSON, or not of the shape promised.
+ *
+ * @throws what is neither
+ */
+export function unreadable(error: unknown, text: string): Failure {
+  if (error instanceof SyntaxError) {
+    return failure('bad_json', `the answer is not JSON: ${JSON.stringify(text.slice(0, 80))}`)
+  }
+  if (error instanceof ShapeError) return failure(error.kind, error.message)
+  throw error
 }
 
 async function ask(

@@ -9,7 +9,7 @@ import type { Clock } from './clock.js'
  */
 export interface Runtime {
   readonly clock: Clock
-  /** One instance for the process; callers pass full URLs. */
+  /** One instance for the process, without credentials (see `withAccess`); callers pass full URLs. */
   readonly http: AxiosInstance
   readonly logger: Logger
   /** Where results go that are data and not log: replay's NDJSON, the demo's story. */

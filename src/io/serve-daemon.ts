@@ -5,10 +5,12 @@ import type { PollOutcome } from '../core/reading.js'
 import { etagOf, PAGE_HEADERS, readAssets } from '../page/assets.js'
 import type { LastPoll, PageState } from '../page/page-state.js'
 import { runDaemon } from './daemon.js'
-import { createExposition, createSelfGauges } from './gauges.js'
+import { createExposition, createSelfGauges, type Exposition } from './gauges.js'
 import { listen, type Response, type Routes, text } from './http-server.js'
 import type { Runtime } from './runtime.js'
+import type { FromFiles } from './secret-file.js'
 import { createTroubleLog } from './trouble-log.js'
+import type { WebConfig } from './web-config.js'
 
 export interface ServeOptions {
   readonly command: string
@@ -16,6 +18,8 @@ export interface ServeOptions {
   /** 0 lets the system choose; the log says which. */
   readonly port: number
   readonly pollIntervalMs: number
+  /** How the listener is guarded; not given or undefined: plain HTTP for anyone. */
+  readonly web?: FromFiles<WebConfig> | undefined
 }
 
 /** What a poll came to. `answered`: Prometheus gave something that could be read, if only that there is nothing. */
@@ -31,6 +35,8 @@ export interface Poller {
   readonly ready?: () => boolean
   /** What the page shows of it, as JSON. */
   readonly view?: () => PageState['view']
+  /** Hands over, once after each poll, what /metrics holds besides the registry. */
+  readonly exposition?: () => readonly Uint8Array[]
   /** What is known of incidents, as JSON. */
   readonly history?: () => IncidentHistoryJson
 }
@@ -58,7 +64,7 @@ export async function serveDaemon(
   const registry = new Registry()
   const self = createSelfGauges(registry, { ...program, command: options.command })
   const poller = createPoller(registry)
-  const exposition = await createExposition(runtime, registry)
+  const exposition = await createExposition(runtime, registry, poller.exposition)
   const trouble = createTroubleLog(runtime, { subject: 'polls' })
   const page = createPage(poller, {
     version: program.version,
@@ -66,12 +72,16 @@ export async function serveDaemon(
     pollIntervalSeconds: options.pollIntervalMs / 1000,
   })
   let ready = false
+  const { web } = options
   const server = await listen({
     address: options.listenAddress,
     port: options.port,
+    openPaths: ['/healthz', '/readyz'],
+    ...(web === undefined ? {} : { web: () => web.current(logger) }),
+    onError: logOnce(runtime),
     routes: {
       ...page.routes,
-      '/metrics': () => ({ status: 200, contentType: exposition.contentType, body: exposition.read() }),
+      '/metrics': (request) => serveExposition(exposition, request.headers['accept-encoding']),
       '/healthz': () => text(200, 'ok\n'),
       '/readyz': () =>
         ready && !signal.aborted
@@ -105,6 +115,33 @@ export async function serveDaemon(
   }
   logger.info({ command: options.command }, 'stopped')
   return 0
+}
+
+/** The same error again and again, which clients may bring about, makes one line. */
+function logOnce({ logger }: Runtime): (error: unknown) => void {
+  let logged = ''
+  return (error) => {
+    const { message = String(error) } = error as Partial<Error>
+    if (message !== logged) logger.error({ detail: message }, 'the listener failed')
+    logged = message
+  }
+}
+
+function serveExposition(exposition: Exposition, acceptEncoding: string | undefined): Response | Promise<Response> {
+  const answer = { status: 200, contentType: exposition.contentType }
+  const headers = { vary: 'accept-encoding' }
+  if (!acceptsGzip(acceptEncoding)) return { ...answer, headers, body: exposition.read() }
+  return exposition
+    .readGzipped()
+    .then((body) => ({ ...answer, headers: { ...headers, 'content-encoding': 'gzip' }, body }))
+}
+
+/** Whether a request names gzip, and not with a weight of 0, which forbids it (RFC 9110, 12.5.3). */
+function acceptsGzip(acceptEncoding = ''): boolean {
+  return acceptEncoding.split(',').some((coding) => {
+    const [name = '', ...parameters] = coding.split(';').map((part) => part.trim().toLowerCase())
+    return name === 'gzip' && !parameters.some((parameter) => /^q=0(\.0*)?$/.test(parameter))
+  })
 }
 
 interface Page {

@@ -3,11 +3,11 @@ import { readFileSync, statSync } from 'node:fs'
 import { HOW_TO } from '../core/baseline/model.js'
 import { RecordingError } from '../core/errors.js'
 import { readRecording, type Recording } from '../core/recording.js'
-import { parseAnswer, ShapeError } from '../core/series.js'
+import { type Matrix, parseAnswer, ShapeError } from '../core/series.js'
 import type { Runtime } from './runtime.js'
 
 /** Parsing takes about five times the file's size in memory, so the size is checked before a byte is read. */
-const MAX_FILE_BYTES = 64 * 2 ** 20
+export const MAX_FILE_BYTES = 64 * 2 ** 20
 
 /**
  * Reads a recording: a saved answer of Prometheus's /api/v1/query_range.
@@ -16,6 +16,11 @@ const MAX_FILE_BYTES = 64 * 2 ** 20
  * @throws {RecordingError} saying what is wrong, where in the file, and how to get a good one
  */
 export function readRecordingFile(path: string, flag: string): Recording {
+  return readMatrixFile(path, flag, readRecording)
+}
+
+/** The same, of whatever `read` makes of the answer. */
+export function readMatrixFile<T>(path: string, flag: string, read: (matrix: Matrix) => T): T {
   const refuse = (reason: string, cause?: unknown): never => {
     throw new RecordingError(`${flag}: ${path}: ${reason}; ${HOW_TO}`, { cause })
   }
@@ -28,7 +33,7 @@ export function readRecordingFile(path: string, flag: string): Recording {
     return refuse(`not JSON: ${(error as Error).message}`, error)
   }
   try {
-    return readRecording(parseAnswer(document, 'matrix'))
+    return read(parseAnswer(document, 'matrix'))
   } catch (error) {
     if (error instanceof ShapeError) return refuse(`not a saved query_range answer: ${error.message}`, error)
     throw error
