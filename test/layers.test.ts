@@ -55,6 +55,20 @@ for (const { file, code, rule } of [
   { file: 'src/io/x.ts', code: "console.log('x')", rule: 'no-restricted-globals' },
   { file: 'src/testbed/x.ts', code: "import { x } from '../commands/x.js'\nx()", rule: 'no-restricted-imports' },
   { file: 'src/testbed/x.ts', code: 'process.exit(1)', rule: 'no-restricted-globals' },
+  { file: 'src/testbed/x.ts', code: "import { x } from '../experiment/x.js'\nx()", rule: 'no-restricted-imports' },
+  { file: 'src/core/x.ts', code: "import { View } from 'vega'\nexport const x = View", rule: 'no-restricted-imports' },
+  { file: 'src/core/x.ts', code: "import { x } from '../report/x.js'\nx()", rule: 'no-restricted-imports' },
+  { file: 'src/io/x.ts', code: "import { x } from '../report/x.js'\nx()", rule: 'no-restricted-imports' },
+  { file: 'src/io/x.ts', code: "import { x } from '../experiment/x.js'\nx()", rule: 'no-restricted-imports' },
+  { file: 'src/report/x.ts', code: "import 'node:fs'", rule: 'no-restricted-imports' },
+  { file: 'src/report/x.ts', code: "import { x } from '../io/x.js'\nx()", rule: 'no-restricted-imports' },
+  { file: 'src/report/x.ts', code: "import { x } from '../testbed/x.js'\nx()", rule: 'no-restricted-imports' },
+  { file: 'src/report/x.ts', code: "import { x } from '../experiment/x.js'\nx()", rule: 'no-restricted-imports' },
+  { file: 'src/report/x.ts', code: "import pino from 'pino'\npino()", rule: 'no-restricted-imports' },
+  { file: 'src/report/x.ts', code: 'export const x = Date.now()', rule: 'no-restricted-properties' },
+  { file: 'src/report/x.ts', code: 'export const x = process.env', rule: 'no-restricted-globals' },
+  { file: 'src/experiment/x.ts', code: "import { x } from '../commands/x.js'\nx()", rule: 'no-restricted-imports' },
+  { file: 'src/experiment/x.ts', code: 'process.exit(1)', rule: 'no-restricted-globals' },
   { file: 'src/commands/x.ts', code: "import '../main.js'", rule: 'no-restricted-imports' },
   { file: 'src/commands/x.ts', code: 'export const x = process.argv', rule: 'no-restricted-globals' },
 ]) {
@@ -71,6 +85,17 @@ for (const { file, code } of [
   { file: 'src/io/x.ts', code: "import 'node:fs'\nimport { x } from '../core/x.js'\nx(Date.now())" },
   { file: 'src/testbed/x.ts', code: "import { x } from '../io/x.js'\nimport { y } from '../core/y.js'\nx(y)" },
   { file: 'src/commands/x.ts', code: "import { x } from '../io/x.js'\nimport { y } from '../testbed/y.js'\nx(y)" },
+  {
+    file: 'src/commands/x.ts',
+    code: "import { x } from '../experiment/x.js'\nimport { y } from '../report/y.js'\nx(y)",
+  },
+  { file: 'src/report/x.ts', code: "import { View } from 'vega'\nimport { x } from '../core/x.js'\nx(View)" },
+  { file: 'src/report/fonts.ts', code: "import { fileURLToPath } from 'node:url'\nfileURLToPath('')" },
+  {
+    file: 'src/experiment/x.ts',
+    code: "import 'node:fs'\nimport { x } from '../report/x.js'\nimport { y } from '../testbed/y.js'\nimport '../io/z.js'\nx(y)",
+  },
+  { file: 'src/testbed/x.ts', code: "import { x } from '../report/x.js'\nx()" },
   { file: 'src/main.ts', code: "import { x } from './commands/x.js'\nx(process.argv)" },
 ]) {
   test(`layers: ${file} may say ${code.replaceAll('\n', '; ')}`, async () => {

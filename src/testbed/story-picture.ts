@@ -1,189 +1,82 @@
-import { parse as parseVega, View } from 'vega'
-import { compile, type TopLevelSpec } from 'vega-lite'
-
-import { pairName, type Pair } from '../core/pair.js'
-import type { Matrix, Series } from '../core/series.js'
-
-/** A stretch of the story, to be named in the picture. */
-export interface Scene {
-  readonly title: string
-  readonly startSeconds: number
-  readonly endSeconds: number
-}
+import type { GroundTruth } from '../core/ground-truth.js'
+import type { Severity, WatchedPair } from '../core/incident.js'
+import type { Pair } from '../core/pair.js'
+import type { Matrix } from '../core/series.js'
+import { overviewSvg } from '../report/pictures.js'
+import type { ReportedPair, ReportedPoll } from '../report/report.js'
 
 /** Gauges of both daemons over the story, as Prometheus has them. */
-export const PICTURE_QUERY = '{__name__=~"lab7_(y|y_min|y_max|anomaly_count|incident_temperature|incident_severity)"}'
+export const PICTURE_QUERY =
+  '{__name__=~"lab7_(y|yhat|y_min|y_max|anomaly_count|incident_accumulator|incident_temperature|incident_severity)"}'
 
-const WIDTH = 900
-const TICK_SECONDS = 30
-const SEVERITY_COLOURS = { 'Sev 1': '#c4314b', 'Sev 2': '#e08a00' } as const
+/** The quantile that a monitor scores unless told. */
+const QUANTILE = 0.5
 
-/** Latency in its band for each pair, the temperature under them, and the incident behind all, as SVG. */
-export async function storyPicture(options: {
+/** Latency in its band for each pair, and the incident under them, as SVG. */
+export function storyPicture(options: {
   readonly matrix: Matrix
-  readonly pairs: readonly Pair[]
-  readonly scenes: readonly Scene[]
+  readonly pairs: readonly WatchedPair[]
+  readonly startSeconds: number
+  readonly endSeconds: number
+  readonly groundTruth: GroundTruth
   readonly incidentThreshold: number
   readonly clearThreshold: number
 }): Promise<string> {
-  const { matrix, pairs, scenes, incidentThreshold, clearThreshold } = options
-  const startSeconds = scenes[0]?.startSeconds ?? 0
-  const endSeconds = scenes.at(-1)?.endSeconds ?? startSeconds
-  const inStory = (timeSeconds: number): boolean => timeSeconds >= startSeconds && timeSeconds <= endSeconds
-  const points = (name: string, pair?: Pair): { t: number; value: number }[] => {
-    const series = matrix.result.find(
-      ({ labels }) => labels.get('__name__') === name && (pair === undefined || isOf(labels, pair)),
-    )
-    return series === undefined
-      ? []
-      : pointsOf(series)
-          .filter(({ t }) => inStory(t))
-          .map(({ t, value }) => ({ t: t - startSeconds, value }))
-  }
-  const ticks = Array.from(
-    { length: Math.floor((endSeconds - startSeconds) / TICK_SECONDS) + 1 },
-    (_, i) => i * TICK_SECONDS,
+  const { matrix, pairs, ...report } = options
+  return overviewSvg({
+    title: 'meshfever demo',
+    summary: [],
+    partial: false,
+    pairs: pairs.map((pair) => reportedPair(matrix, pair)),
+    polls: pollsOf(matrix, pairs),
+    transitions: [],
+    tables: [],
+    tradeOffs: [],
+    ...report,
+  })
+}
+
+/** The values of a gauge by time; of one pair's where it has labels. */
+function gauge(matrix: Matrix, name: string, pair?: Pair): ReadonlyMap<number, number> {
+  const series = matrix.result.find(
+    ({ labels }) =>
+      labels.get('__name__') === name &&
+      (pair === undefined || (labels.get('source') === pair.source && labels.get('destination') === pair.destination)),
   )
-  const x = {
-    field: 't',
-    type: 'quantitative',
-    title: null,
-    scale: { domain: [0, endSeconds - startSeconds], nice: false },
-    axis: {
-      labelExpr: "floor(datum.value / 60) + ':' + format(datum.value % 60, '02d')",
-      values: ticks,
-      grid: false,
-    },
-  }
-  const severity = {
-    data: { values: stretches(points('lab7_incident_severity')) },
-    mark: { type: 'rect', opacity: 0.18 },
-    encoding: {
-      x: { ...x, field: 'from' },
-      x2: { field: 'to' },
-      color: {
-        field: 'severity',
-        type: 'nominal',
-        title: 'incident',
-        scale: { domain: Object.keys(SEVERITY_COLOURS), range: Object.values(SEVERITY_COLOURS) },
-      },
-    },
-  }
-  const spec = {
-    $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
-    background: 'white',
-    spacing: 58,
-    bounds: 'flush',
-    config: { axis: { labelFontSize: 11, titleFontSize: 11 }, title: { anchor: 'start', fontSize: 13 } },
-    vconcat: [
-      ...pairs.map((pair) => {
-        const band = new Map(points('lab7_y_max', pair).map(({ t, value }) => [t, value]))
-        const bounds = points('lab7_y_min', pair).map(({ t, value }) => ({
-          t,
-          low: Math.max(1, value),
-          high: band.get(t),
-        }))
-        const judged = new Map(points('lab7_anomaly_count', pair).map(({ t, value }) => [t, value]))
-        const latency = points('lab7_y', pair).map(({ t, value }) => ({
-          t,
-          value: Math.max(1, value),
-          anomalous: (judged.get(t) ?? 0) > 0,
-        }))
-        const y = {
-          type: 'quantitative',
-          title: 'p50, ms',
-          scale: { type: 'log', nice: false },
-          axis: { tickCount: 3, gridOpacity: 0.4 },
-        }
-        return {
-          width: WIDTH,
-          height: 120,
-          title: pairName(pair),
-          layer: [
-            severity,
-            {
-              data: { values: bounds },
-              mark: { type: 'area', color: '#2c7fb8', opacity: 0.25 },
-              encoding: { x, y: { field: 'low', ...y }, y2: { field: 'high' } },
-            },
-            {
-              data: { values: latency },
-              mark: { type: 'line', color: '#1f4e79', strokeWidth: 1.5 },
-              encoding: { x, y: { field: 'value', ...y } },
-            },
-            {
-              data: { values: latency.filter(({ anomalous }) => anomalous) },
-              mark: { type: 'point', color: '#c4314b', filled: true, size: 22, opacity: 1 },
-              encoding: { x, y: { field: 'value', ...y } },
-            },
-          ],
-        }
-      }),
-      {
-        width: WIDTH,
-        height: 130,
-        title: { text: 'incident temperature', offset: 18 },
-        layer: [
-          severity,
-          {
-            data: { values: points('lab7_incident_temperature') },
-            mark: {
-              type: 'area',
-              interpolate: 'step-after',
-              color: '#c4314b',
-              opacity: 0.35,
-              line: { color: '#c4314b' },
-            },
-            encoding: { x, y: { field: 'value', type: 'quantitative', title: 'temperature' } },
-          },
-          {
-            data: {
-              values: [
-                { at: incidentThreshold, what: 'opens above' },
-                { at: clearThreshold, what: 'closes at or below' },
-              ],
-            },
-            mark: { type: 'rule', strokeDash: [4, 3], color: '#555' },
-            encoding: { y: { field: 'at', type: 'quantitative' } },
-          },
-          {
-            data: { values: scenes.map(({ title, startSeconds: from }) => ({ t: from - startSeconds, title })) },
-            mark: { type: 'rule', color: '#888' },
-            encoding: { x },
-          },
-          {
-            data: { values: scenes.map(({ title, startSeconds: from }) => ({ t: from - startSeconds, title })) },
-            mark: { type: 'text', align: 'left', baseline: 'bottom', dx: 3, dy: -3, fontSize: 11 },
-            encoding: { x, y: { value: 0 }, text: { field: 'title' } },
-          },
-        ],
-      },
-    ],
-  }
-  return new View(parseVega(compile(spec as unknown as TopLevelSpec).spec), { renderer: 'none' }).toSVG()
+  return new Map(series?.timesSeconds.map((seconds, i) => [seconds, series.values[i] ?? NaN]))
 }
 
-function isOf(labels: ReadonlyMap<string, string>, { source, destination }: Pair): boolean {
-  return labels.get('source') === source && labels.get('destination') === destination
-}
-
-function pointsOf({ timesSeconds, values }: Series): { t: number; value: number }[] {
-  return timesSeconds.flatMap((t, i) => {
-    const value = values[i] ?? NaN
-    return Number.isFinite(value) ? [{ t, value }] : []
+function reportedPair(matrix: Matrix, { accumulatorThreshold, ...pair }: WatchedPair): ReportedPair {
+  const [y, yhat, low, high, count] = ['lab7_y', 'lab7_yhat', 'lab7_y_min', 'lab7_y_max', 'lab7_anomaly_count'].map(
+    (name) => gauge(matrix, name, pair),
+  )
+  const times = [...new Set([...(y?.keys() ?? []), ...(high?.keys() ?? [])])].sort((a, b) => a - b)
+  const points = times.map((timestampSeconds) => {
+    const yMs = y?.get(timestampSeconds) ?? null
+    const isAnomalous = (count?.get(timestampSeconds) ?? 0) > 0
+    return {
+      timestampSeconds,
+      yMs,
+      yhatMs: yhat?.get(timestampSeconds) ?? null,
+      yMinMs: low?.get(timestampSeconds) ?? null,
+      yMaxMs: high?.get(timestampSeconds) ?? null,
+      verdict: yMs === null ? ('no_data' as const) : isAnomalous ? ('anomalous' as const) : ('ok' as const),
+    }
   })
+  return { pair, quantile: QUANTILE, points, accumulatorThreshold }
 }
 
-/** Stretches of one severity, from its first point to the first of the next. */
-function stretches(points: readonly { t: number; value: number }[]): { from: number; to: number; severity: string }[] {
-  const found: { from: number; to: number; severity: string }[] = []
-  points.forEach(({ t, value }, i) => {
-    const to = points[i + 1]?.t ?? t
-    const last = found.at(-1)
-    const severity = `Sev ${value}`
-    if (value === 0) return
-    if (last?.to === t && last.severity === severity) last.to = to
-    else found.push({ from: t, to, severity })
-  })
-  return found
+function pollsOf(matrix: Matrix, pairs: readonly Pair[]): readonly ReportedPoll[] {
+  const severities = gauge(matrix, 'lab7_incident_severity')
+  const accumulators = pairs.map((pair) => gauge(matrix, 'lab7_incident_accumulator', pair))
+  return [...gauge(matrix, 'lab7_incident_temperature')].map(([timestampSeconds, temperature]) => ({
+    timestampSeconds,
+    accumulators: accumulators.map((levels) => levels.get(timestampSeconds) ?? NaN),
+    temperature,
+    severity: severityOf(severities.get(timestampSeconds)),
+  }))
+}
+
+function severityOf(value: number | undefined): Severity | null {
+  return value === 1 || value === 2 ? value : null
 }

@@ -4,13 +4,24 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 import { StartError } from '../core/errors.js'
-import { type Pair, pairName } from '../core/pair.js'
+import type { FaultWindow, GroundTruth, Window } from '../core/ground-truth.js'
+import { pairName } from '../core/pair.js'
 import { queryRange } from '../io/prometheus.js'
-import { EVALUATED, INCIDENT, NO_INCIDENT, TRANSITION } from '../io/log.js'
 import type { Runtime } from '../io/runtime.js'
-import { type Child, listeningUrl, logged, startChild } from './child-process.js'
+import { type Child, logged } from './child-process.js'
+import {
+  checkRunning,
+  evaluationsOf,
+  isAnomalous,
+  isTransition,
+  meshfeverStarter,
+  newestStatus,
+  serviceFlags,
+  startDaemons,
+} from './daemon-processes.js'
+import { createNarrator } from './narrator.js'
 import { findPrometheus, startPrometheus, writeTargets } from './prometheus-server.js'
-import { PICTURE_QUERY, type Scene, storyPicture } from './story-picture.js'
+import { PICTURE_QUERY, storyPicture } from './story-picture.js'
 
 /** Shortened for a story of a few minutes; on a cluster: 15 s, 1m, 5 s. */
 const SCRAPE_SECONDS = 1
@@ -28,6 +39,7 @@ const PATIENCE_SECONDS = 90
 /** Given to the incident daemon, drawn into the picture. */
 const INCIDENT_THRESHOLD = 10
 const CLEAR_THRESHOLD = 5
+const ACCUMULATOR_THRESHOLD = 5
 
 const PAIRS = [
   { source: 'frontend', destination: 'cartservice', fault: 'frontend-cartservice-delay.yaml' },
@@ -53,8 +65,6 @@ export interface StoryOptions {
   readonly picture: string | undefined
 }
 
-type Event = Readonly<Record<string, unknown>>
-
 /**
  * Starts the testbed, a Prometheus and the daemons, each as a process of its own, and tells what they do while load and
  * faults come and go.
@@ -78,12 +88,7 @@ async function tell(
   { keep, picture, folder, children }: StoryOptions & { readonly folder: string; readonly children: Child[] },
 ): Promise<boolean> {
   const { clock, signal, stdout, program } = runtime
-  const startMs = clock.monotonicMs()
-  const say = (text: string): Promise<void> => {
-    const seconds = Math.round((clock.monotonicMs() - startMs) / 1000)
-    const time = `${String(Math.floor(seconds / 60)).padStart(2, '0')}:${String(seconds % 60).padStart(2, '0')}`
-    return stdout.write(`${time}  ${text}\n`)
-  }
+  const say = createNarrator(runtime)
   const wait = async (seconds: number): Promise<void> => {
     await clock.sleep(seconds * 1000, signal)
     if (signal.aborted) throw new Interrupted()
@@ -92,15 +97,8 @@ async function tell(
     children.push(child)
     return child
   }
-  const meshfever = (name: string, args: readonly string[]): Child =>
-    started(
-      startChild({
-        name,
-        command: program.nodePath,
-        args: [program.scriptPath, ...args],
-        environment: program.environment,
-      }),
-    )
+  const start = meshfeverStarter(program)
+  const meshfever = (name: string, args: readonly string[]): Child => started(start(name, args))
 
   const files = {
     sidecars: join(folder, 'sidecars.json'),
@@ -151,40 +149,30 @@ async function tell(
   )
   await say(`Recorded ${PAIRS.map(pairName).join(' and ')} with \`meshfever record\`.`)
 
-  const events: Event[] = []
-  const follow = (child: Child): void => {
-    void child
-      .waitForLine((line) => {
-        if (line.startsWith('{')) events.push(JSON.parse(line) as Event)
-        return undefined
-      })
-      .catch(() => undefined)
-  }
-  const daemonFlags = [
-    ...['--prometheus-url', prometheus.url, '--poll-interval-seconds', String(POLL_SECONDS)],
-    ...['--prometheus-port', '0', '--listen-address', '127.0.0.1', '--log-format', 'json'],
-  ]
-  const monitors = PAIRS.map((pair, i) =>
-    meshfever(`monitor ${pairName(pair)}`, [
-      'monitor',
-      ...serviceFlags(pair),
-      ...['--training-data-file', recordings[i] ?? '', '--query-window', `${WINDOW_SECONDS}s`],
-      ...daemonFlags,
-    ]),
-  )
-  const incident = meshfever('incident', [
-    'incident',
-    ...PAIRS.flatMap(({ source, destination }) => ['--pair', `${source}:${destination}`]),
-    ...['--incident-threshold', String(INCIDENT_THRESHOLD), '--clear-threshold', String(CLEAR_THRESHOLD)],
-    ...['--stale-after-seconds', '20'],
-    ...daemonFlags,
-  ])
-  const daemons = [...monitors, incident]
-  const urls = await Promise.all(daemons.map((daemon) => daemon.waitForLine(listeningUrl)))
-  daemons.forEach(follow)
-  writeTargets(
-    files.daemons,
-    urls.map((url) => ({ targets: [new URL(url).host] })),
+  const {
+    children: daemons,
+    urls,
+    events,
+  } = await startDaemons(
+    {
+      start,
+      pairs: PAIRS.map((pair, i) => ({
+        ...pair,
+        accumulatorThreshold: ACCUMULATOR_THRESHOLD,
+        trainingFile: recordings[i] ?? '',
+      })),
+      latencyUrl: prometheus.url,
+      gaugesUrl: prometheus.url,
+      queryWindow: `${WINDOW_SECONDS}s`,
+      pollIntervalSeconds: POLL_SECONDS,
+      staleAfterSeconds: 20,
+      targetsFile: files.daemons,
+      monitorFlags: [],
+      incidentFlags: [
+        ...['--incident-threshold', String(INCIDENT_THRESHOLD), '--clear-threshold', String(CLEAR_THRESHOLD)],
+      ],
+    },
+    started,
   )
   await say(`Started a monitor for each pair and the incident daemon, polling each ${POLL_SECONDS} s.`)
   for (const { msg } of events) {
@@ -197,39 +185,32 @@ async function tell(
     const elapsed = (): number => (clock.monotonicMs() - fromMs) / 1000
     while (!seen()) {
       if (elapsed() > PATIENCE_SECONDS) return null
-      const ended = children.find((child) => daemons.includes(child) && child.hasEnded())
-      if (ended !== undefined) throw new StartError(`${ended.name} ended in the middle of the story`)
+      checkRunning(daemons, 'in the middle of the story')
       await wait(0.2)
     }
     return elapsed()
   }
-  const count = (test: (event: Event) => boolean): number => events.filter(test).length
-  const opened = (): number => count(({ msg, transition }) => msg === TRANSITION && transition === 'opened')
-  const anomalies = (): number => count(({ msg, verdict }) => msg === EVALUATED && verdict === 'anomalous')
+  const opened = (): number => events.filter((event) => isTransition(event) && event['transition'] === 'opened').length
+  const anomalies = (): number => events.filter(isAnomalous).length
   const reached = (severity: number): boolean =>
-    events.some(({ msg, severity: is }) => msg === TRANSITION && is === severity)
-  const lastStatus = (): Event | undefined =>
-    events.findLast(({ msg }) => msg === NO_INCIDENT || String(msg).startsWith(INCIDENT))
+    events.some((event) => isTransition(event) && event['severity'] === severity)
   const quiet = (): boolean => {
-    const status = lastStatus()
-    return status?.['temperature'] === 0 && status['unknown'] === undefined && monitorsOk(events)
+    const status = newestStatus(events)
+    const monitorsOk = PAIRS.every((pair) => evaluationsOf(events, pair).at(-1)?.['verdict'] === 'ok')
+    return status?.['temperature'] === 0 && status['unknown'] === undefined && monitorsOk
   }
 
   const chapters: Chapter[] = []
-  const scenes: Scene[] = []
-  const scene = (title: string): void => {
-    const startSeconds = clock.nowMs() / 1000
-    const last = scenes.at(-1)
-    if (last !== undefined) scenes[scenes.length - 1] = { ...last, endSeconds: startSeconds }
-    scenes.push({ title, startSeconds, endSeconds: startSeconds })
-  }
+  const nowSeconds = (): number => clock.nowMs() / 1000
+  const faults: FaultWindow[] = []
+  const transients: Window[] = []
   const close = async (chapter: Chapter): Promise<void> => {
     chapters.push(chapter)
     await say(`${chapter.agrees ? '->' : '-> NOT AS EXPECTED:'} ${chapter.seen}`)
   }
 
   if ((await until(quiet)) === null) throw new StartError('the incident daemon heard nothing of the pairs')
-  scene('normal')
+  const startSeconds = nowSeconds()
   await say('Normal traffic. Nothing should happen.')
   await wait(NORMAL_SECONDS)
   await close({
@@ -243,11 +224,12 @@ async function tell(
   await say(
     `A surge: ${SURGE_USERS} more users, all at once, for ${SURGE_SECONDS} s. A transient, nobody should be paged.`,
   )
-  scene(`+${SURGE_USERS} users for ${SURGE_SECONDS} s`)
+  const surgeSeconds = nowSeconds()
   const anomaliesBefore = anomalies()
   writeFileSync(files.load, `${SURGE_USERS}\n`)
   await wait(SURGE_SECONDS)
   writeFileSync(files.load, '0\n')
+  transients.push({ name: `+${SURGE_USERS} users`, fromSeconds: surgeSeconds, toSeconds: nowSeconds() })
   await until(() => anomalies() > anomaliesBefore)
   const overSeconds = await until(quiet)
   const surgeAnomalies = anomalies() - anomaliesBefore
@@ -263,28 +245,35 @@ async function tell(
     await say(`kubectl apply -f k8s/faults/${fault}: 0.2 s more for each request.`)
     copyFileSync(join(FAULTS, fault), join(files.faults, fault))
   }
-  scene('delay on one pair')
+  const firstFaultSeconds = nowSeconds()
   await inject(PAIRS[0].fault)
   const sev2Seconds = await until(() => reached(2))
   await close(happened('delay on one pair', 'Sev 2', sev2Seconds))
 
-  scene('delay on both')
+  const secondFaultSeconds = nowSeconds()
   await inject(PAIRS[1].fault)
   const sev1Seconds = await until(() => reached(1))
   await close(happened('delay on both pairs', 'Sev 1', sev1Seconds))
 
-  scene('faults removed')
   await say('kubectl delete: both faults are gone.')
-  for (const { fault } of PAIRS) rmSync(join(files.faults, fault))
+  for (const [i, { fault, ...pair }] of PAIRS.entries()) {
+    rmSync(join(files.faults, fault))
+    const fromSeconds = i === 0 ? firstFaultSeconds : secondFaultSeconds
+    faults.push({ name: `delay for ${pair.destination}`, fromSeconds, toSeconds: nowSeconds(), pairs: [pair] })
+  }
   const resolvedSeconds = await until(() =>
-    events.some(({ msg, transition }) => msg === TRANSITION && transition === 'resolved'),
+    events.some((event) => isTransition(event) && event['transition'] === 'resolved'),
   )
   await close(happened('faults removed', 'resolved', resolvedSeconds))
 
   if (picture !== undefined) {
     await wait(2 * POLL_SECONDS) // the end of the incident belongs to the picture
-    scene('end')
-    await savePicture(runtime, { prometheusUrl: prometheus.url, scenes: scenes.slice(0, -1), path: picture })
+    await savePicture(runtime, {
+      prometheusUrl: prometheus.url,
+      startSeconds,
+      groundTruth: { faults, transients },
+      path: picture,
+    })
     await say(`Picture saved: ${picture}`)
   }
   await stdout.write(`\n${tableOf(chapters)}\n`)
@@ -306,25 +295,30 @@ async function tell(
 
 async function savePicture(
   runtime: Runtime,
-  {
-    prometheusUrl,
-    scenes,
-    path,
-  }: { readonly prometheusUrl: string; readonly scenes: readonly Scene[]; readonly path: string },
+  options: {
+    readonly prometheusUrl: string
+    readonly startSeconds: number
+    readonly groundTruth: GroundTruth
+    readonly path: string
+  },
 ): Promise<void> {
+  const { prometheusUrl, startSeconds, groundTruth, path } = options
+  const endSeconds = runtime.clock.nowMs() / 1000
   const answer = await queryRange(runtime, {
     prometheusUrl,
     query: PICTURE_QUERY,
-    startSeconds: scenes[0]?.startSeconds ?? 0,
-    endSeconds: scenes.at(-1)?.endSeconds ?? 0,
+    startSeconds,
+    endSeconds,
     stepSeconds: 1,
     deadlineMs: 20_000,
   })
   if (answer.kind === 'failure') throw new StartError(`no picture: ${answer.detail}`)
   const svg = await storyPicture({
     matrix: answer.data,
-    pairs: PAIRS,
-    scenes,
+    pairs: PAIRS.map((pair) => ({ ...pair, accumulatorThreshold: ACCUMULATOR_THRESHOLD })),
+    startSeconds,
+    endSeconds,
+    groundTruth,
     incidentThreshold: INCIDENT_THRESHOLD,
     clearThreshold: CLEAR_THRESHOLD,
   })
@@ -335,20 +329,6 @@ class Interrupted extends StartError {
   constructor() {
     super('stopped before the end of the story')
   }
-}
-
-function serviceFlags({ source, destination }: Pair): readonly string[] {
-  return ['--service1', source, '--service2', destination]
-}
-
-/** Whether the newest evaluation of each pair is ok. */
-function monitorsOk(events: readonly Event[]): boolean {
-  return PAIRS.every(({ source, destination }) => {
-    const newest = events.findLast(
-      (event) => event['msg'] === EVALUATED && event['source'] === source && event['destination'] === destination,
-    )
-    return newest?.['verdict'] === 'ok'
-  })
 }
 
 function happened(happening: string, expected: string, seconds: number | null): Chapter {
