@@ -166,9 +166,11 @@ async function startWorld(t: TestContext): Promise<World> {
   })
   const testbed = await startTestbed(runtime, {
     topology: loadTopology('online-boutique', '--topology'),
-    load: { steps: [20], stepSeconds: 3_600, transients: [] },
-    waitSeconds: { min: 0.5, max: 1.5 },
-    spawnRate: 1_000,
+    load: {
+      shape: { steps: [{ fromUsers: 20, toUsers: 20 }], stepSeconds: 3_600, transients: [] },
+      spawnRate: 1_000,
+      waitSeconds: { min: 0.5, max: 1.5 },
+    },
     seed: 7,
     controlPort: 0,
   })

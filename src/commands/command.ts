@@ -19,6 +19,8 @@ export interface Job {
   readonly logFormat?: LogFormat | undefined
   /** Where the log goes. stdout unless the command prints its results there. */
   readonly logTo?: 'stderr'
+  /** How long a stop may take before it is a hang, milliseconds; a few seconds unless given. */
+  readonly stopDeadlineMs?: number
   /** @returns the exit code */
   readonly run: (runtime: Runtime) => Promise<number>
 }

@@ -9,6 +9,7 @@ import { type Pair, pairName } from '../core/pair.js'
 import { isObject } from '../core/series.js'
 import { virtualServicesIn } from '../core/virtual-service-objects.js'
 import { examine } from '../io/examination.js'
+import { withAccess } from '../io/http-client.js'
 import { readManifests } from '../io/manifest-files.js'
 import { pollDeadlineMs } from '../io/serve-daemon.js'
 import { readRecordingFile } from '../io/training-file.js'
@@ -16,10 +17,11 @@ import { command } from './command.js'
 import { daemonFlags } from './daemon-flags.js'
 import { anyText, optional, repeatable, toggle } from './flags.js'
 import { pairFlags, scoringFlags } from './monitor.js'
+import { prometheusAccess, prometheusFlags } from './prometheus-flags.js'
 
 const flags = {
   ...pairFlags,
-  'prometheus-url': daemonFlags['prometheus-url'],
+  ...prometheusFlags,
   'poll-interval-seconds': daemonFlags['poll-interval-seconds'],
   quantile: scoringFlags.quantile,
   'min-requests-per-second': scoringFlags['min-requests-per-second'],
@@ -57,10 +59,11 @@ export const doctorCommand = command({
       pollIntervalSeconds,
       pollDeadlineSeconds: pollDeadlineMs(pollIntervalSeconds * 1000) / 1000,
     }
+    const access = prometheusAccess(values)
     return {
       logTo: 'stderr',
       run: async (runtime) => {
-        const examined = await examine(runtime, subject, { hosts: virtualServices !== null })
+        const examined = await examine(withAccess(runtime, access), subject, { hosts: virtualServices !== null })
         if (runtime.signal.aborted) throw new StartError('stopped before the examination was over')
         const findings = diagnose({ ...examined, virtualServices, training })
         const exitCode = exitCodeOf(findings)

@@ -98,7 +98,8 @@ export function* incidentLines(replayed: Iterable<Replayed>, rules: IncidentRule
   }
 }
 
-function verdictOf({ verdict, anomalyCount }: Evaluation): PairVerdict {
+/** What the incident rule sees of an evaluation while it is fresh. */
+export function verdictOf({ verdict, anomalyCount }: Pick<Evaluation, 'verdict' | 'anomalyCount'>): PairVerdict {
   switch (verdict) {
     case 'anomalous':
       return { kind: 'anomalous', anomalyCount: anomalyCount ?? 1 }
