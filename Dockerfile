@@ -17,6 +17,7 @@ WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund
 COPY topologies ./topologies
+COPY experiments ./experiments
 COPY training ./training
 COPY k8s ./k8s
 COPY --from=build /app/dist/src ./dist/src

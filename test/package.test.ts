@@ -45,6 +45,7 @@ test('package: it holds the program, what the program reads, and the manifests',
     'dist/src/page/browser/index.html',
     'dist/src/io/prophet-worker.js',
     'topologies/online-boutique.yaml',
+    'experiments/lab7-double-delay.yaml',
     'training/boutique_training.json',
     'k8s/kustomization.yaml',
     'k8s/training/boutique_training.json',
@@ -65,7 +66,7 @@ test('package: it holds no tests, no benchmarks, no TypeScript and nothing of th
     .map(({ path }) => path)
     .filter(
       (path) =>
-        !/^(package\.json|LICENSE|\w+\.md|(dist\/src|topologies|training|k8s)\/.+)$/.test(path) ||
+        !/^(package\.json|LICENSE|\w+\.md|(dist\/src|topologies|experiments|training|k8s)\/.+)$/.test(path) ||
         /\.ts$|\.test\.|tsbuildinfo/.test(path),
     )
   assert.deepEqual(unwanted, [])
@@ -88,4 +89,6 @@ test('package: it installs in an empty folder and runs', () => {
   const pair = ['--service1=frontend', '--service2=cartservice', `--training-data-file=${training}`]
   const monitor = ['monitor', ...pair, '--prometheus-url=http://127.0.0.1:9090', '--check']
   run('npx', ['--no-install', 'meshfever', ...monitor], empty)
+  const experiment = ['experiment', 'run', 'node_modules/meshfever/experiments/lab7-single-delay.yaml', '--check']
+  run('npx', ['--no-install', 'meshfever', ...experiment], empty)
 })

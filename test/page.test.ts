@@ -2,52 +2,16 @@ import assert from 'node:assert/strict'
 import { request } from 'node:http'
 import test, { type TestContext } from 'node:test'
 
-import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
+import type { Page } from 'playwright-core'
 
-import { says, SCENES, type Stage, startBrowser, startStage } from '../bench/page-stage.js'
+import { says, SCENES, type Stage, startStage } from '../bench/page-stage.js'
 import { StartError } from '../src/core/errors.js'
 import type { PageState } from '../src/page/page-state.js'
+import { browserFor, type Opened, openPage, overflow } from './helpers/browser.js'
 import { type LocalServer, startHttpServer } from './helpers/local-server.js'
 import { serveDaemon } from '../src/io/serve-daemon.js'
 import { createIncidentPage } from '../src/page/incident-page.js'
 import { fakeRuntime } from './helpers/fake-runtime.js'
-
-/** Null, and the test skipped, where there is no Chromium and none can be installed. */
-async function browserFor(t: TestContext): Promise<Browser | null> {
-  try {
-    const browser = await startBrowser()
-    t.after(() => browser.close())
-    return browser
-  } catch (error) {
-    if (!(error instanceof StartError)) throw error
-    t.skip(error.message)
-    return null
-  }
-}
-
-interface Opened {
-  readonly page: Page
-  /** Errors, violations of the content security policy, and requests to elsewhere. */
-  readonly complaints: readonly string[]
-}
-
-async function open(browser: Browser, url: string, options: BrowserContextOptions = {}): Promise<Opened> {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options })
-  const page = await context.newPage()
-  const complaints: string[] = []
-  page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) complaints.push(message.text())
-  })
-  page.on('pageerror', ({ message }) => complaints.push(message))
-  page.on('request', (asked) => {
-    if (!asked.url().startsWith(url)) complaints.push(`asked ${asked.url()}`)
-  })
-  await page.addInitScript(
-    `addEventListener('securitypolicyviolation', (event) => console.error('CSP: ' + event.violatedDirective))`,
-  )
-  await page.goto(url)
-  return { page, complaints }
-}
 
 /** The pixels of a page's first chart, red, green, blue and alpha in turn; read from a copy, which changes nothing of it. */
 const READ_CHART = `
@@ -79,10 +43,6 @@ function chartPixels(page: Page, key: string): Promise<number> {
   })()`)
 }
 
-function overflow(page: Page): Promise<number> {
-  return page.evaluate<number>('document.documentElement.scrollWidth - document.documentElement.clientWidth')
-}
-
 test(
   'page: on a real mesh it shows normal traffic, Sev 2, Sev 1, the end, and an outage of Prometheus',
   { timeout: 360_000 },
@@ -102,12 +62,12 @@ test(
     const wall = { viewport: { width: 1920, height: 1080 } }
     const [monitor, incident] = [`${stage.monitorUrl}/`, `${stage.incidentUrl}/`]
     const opened = {
-      monitor: await open(browser, monitor),
-      incident: await open(browser, incident),
-      monitorPhone: await open(browser, monitor, { ...phone, colorScheme: 'dark' }),
-      incidentPhone: await open(browser, incident, phone),
-      monitorWall: await open(browser, monitor, wall),
-      incidentWall: await open(browser, incident, { ...wall, colorScheme: 'dark' }),
+      monitor: await openPage(browser, monitor),
+      incident: await openPage(browser, incident),
+      monitorPhone: await openPage(browser, monitor, { ...phone, colorScheme: 'dark' }),
+      incidentPhone: await openPage(browser, incident, phone),
+      monitorWall: await openPage(browser, monitor, wall),
+      incidentWall: await openPage(browser, incident, { ...wall, colorScheme: 'dark' }),
     }
     const pages = Object.entries(opened)
     const text = (of: Opened, selector: string): Promise<string> => of.page.locator(selector).innerText()
@@ -313,7 +273,7 @@ test(
     const browser = await browserFor(t)
     if (browser === null) return
     const proxy = await stripping(t, await hostileDaemon(t))
-    const { page, complaints } = await open(browser, `${proxy.url}/some/prefix/`)
+    const { page, complaints } = await openPage(browser, `${proxy.url}/some/prefix/`)
     await says(page, 'SEV 2')
     await page.locator('.incident > summary').click()
     await page.locator('.panel-open .queries summary').click()
@@ -354,7 +314,7 @@ test(
         answer.pipe(outgoing)
       }).end()
     })
-    const { page } = await open(browser, `${server.url}/`)
+    const { page } = await openPage(browser, `${server.url}/`)
     await says(page, 'SEV 2')
     state = { ...good, poll: { ...good.poll, answered: false, outcome: 'timeout', detail: 'no answer' } }
     await says(page, 'NO DATA')

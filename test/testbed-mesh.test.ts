@@ -28,9 +28,11 @@ async function startMesh(context: TestContext, config: Partial<TestbedConfig> = 
     { ...runtime, clock: systemClock },
     {
       topology: loadTopology('online-boutique', '--topology'),
-      load: { steps: [0], stepSeconds: 60, transients: [] },
-      waitSeconds: { min: 0, max: 0.02 },
-      spawnRate: 1_000,
+      load: {
+        shape: { steps: [{ fromUsers: 0, toUsers: 0 }], stepSeconds: 60, transients: [] },
+        spawnRate: 1_000,
+        waitSeconds: { min: 0, max: 0.02 },
+      },
       seed: 1,
       controlPort: 0,
       faultsDirectory: directory,
@@ -275,6 +277,30 @@ test('testbed: Prometheus finds the sidecars over HTTP and in a file, and the nu
   assert.deepEqual([users['current_users'], users['target_users'], users['extra_users']], [3, 3, 3])
   rmSync(loadFile)
   await until(() => testbed.users().currentUsers === 0, 'no users')
+})
+
+test('testbed: a load profile in the load file takes the place of the shape when it is read, and a bad one changes nothing', async (context) => {
+  const loadFile = join(mkdtempSync(join(tmpdir(), 'meshfever-load-')), 'profile.json')
+  context.after(() => rmSync(join(loadFile, '..'), { recursive: true, force: true }))
+  const profile = (users: number): string =>
+    JSON.stringify({
+      steps: [[users, users]],
+      stepSeconds: 60,
+      transients: [],
+      spawnRate: 1_000,
+      waitSeconds: [0, 0.02],
+    })
+  writeFileSync(loadFile, profile(3))
+  const { testbed, runtime } = await startMesh(context, { loadFile })
+  await until(() => testbed.users().currentUsers === 3, 'three users')
+  assert.equal(testbed.users().extraUsers, 0)
+  writeFileSync(loadFile, profile(-1))
+  await until(() => runtime.logged.some(({ msg }) => msg === 'load file refused'), 'the refusal')
+  const { expected } = runtime.logged.find(({ msg }) => msg === 'load file refused') ?? {}
+  assert.equal(expected, `${loadFile}: steps[0]: expected two numbers of at least 0, got an array of 2`)
+  assert.equal(testbed.users().targetUsers, 3)
+  writeFileSync(loadFile, profile(1))
+  await until(() => testbed.users().currentUsers === 1, 'one user')
 })
 
 test('testbed: it is closed within a second, under load and with a delay running, and can be closed again', async (context) => {

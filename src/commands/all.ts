@@ -1,6 +1,8 @@
+import { backtestCommand } from './backtest.js'
 import type { Command } from './command.js'
 import { demoCommand } from './demo.js'
 import { doctorCommand } from './doctor.js'
+import { experimentCommand } from './experiment.js'
 import { incidentCommand } from './incident.js'
 import { monitorCommand } from './monitor.js'
 import { recordCommand } from './record.js'
@@ -13,6 +15,8 @@ export const commands: readonly Command[] = [
   incidentCommand,
   recordCommand,
   replayCommand,
+  backtestCommand,
+  experimentCommand,
   testbedCommand,
   demoCommand,
   doctorCommand,

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 
 import { UsageError } from '../core/errors.js'
 import type { Runtime } from '../io/runtime.js'
-import { type LoadReport, openingLines, tickLines, type Transient } from '../testbed/load.js'
+import { type LoadReport, type LoadStep, openingLines, tickLines, type Transient } from '../testbed/load.js'
 import { startTestbed, type TestbedConfig } from '../testbed/testbed.js'
 import { BUILT_IN_TOPOLOGIES, loadTopology, type Range } from '../testbed/topology.js'
 import { command } from './command.js'
@@ -47,9 +47,15 @@ export function parseWait(text: string, name: string): Range {
   return range
 }
 
-/** `50,100,50`: users of one step after the other. */
-export function parseSteps(text: string, name: string): readonly number[] {
-  return text.split(',').map((step) => users(step.trim(), name))
+/** `50,50-200,200`: users of one step after the other; 50-200 goes evenly from the one to the other. */
+export function parseSteps(text: string, name: string): readonly LoadStep[] {
+  return text.split(',').map((step) => {
+    const [from = '', to = from, rest] = step.trim().split('-')
+    if (rest !== undefined) {
+      throw new UsageError(`${name} must be users or FROM-TO, such as 50,50-200,200, got ${JSON.stringify(text)}`)
+    }
+    return { fromUsers: users(from, name), toUsers: users(to, name) }
+  })
 }
 
 const flags = {
@@ -57,7 +63,7 @@ const flags = {
   users: withDefault(
     parseSteps,
     '50,100,150,200,250,200,150,100,50,0',
-    'users of each step, over and over; one number is a constant load',
+    'users of each step, over and over; 50-200 goes evenly from one to the other; one number is a constant load',
   ),
   'step-seconds': withDefault(intervalSeconds, '120', 'how long a step of --users lasts'),
   transient: repeatable(
@@ -75,7 +81,10 @@ const flags = {
     anyText,
     'directory of VirtualService files; adding, changing or removing one is kubectl apply or delete',
   ),
-  'load-file': optional(anyText, 'file with a number of users to add, read again whenever it changes'),
+  'load-file': optional(
+    anyText,
+    'file with a number of users to add, or with a load profile in JSON that begins when it is read; read whenever it changes',
+  ),
   'file-sd': optional(anyText, "file to write the sidecars' addresses to, for Prometheus's file_sd_configs"),
   'control-port': withDefault(
     port,
@@ -93,9 +102,11 @@ export const testbedCommand = command({
     const topology = loadTopology(values.topology, '--topology')
     const config: TestbedConfig = {
       topology,
-      load: { steps: values.users, stepSeconds: values['step-seconds'], transients: values.transient },
-      waitSeconds: values['wait-seconds'] ?? topology.waitSeconds,
-      spawnRate: values['spawn-rate'],
+      load: {
+        shape: { steps: values.users, stepSeconds: values['step-seconds'], transients: values.transient },
+        spawnRate: values['spawn-rate'],
+        waitSeconds: values['wait-seconds'] ?? null,
+      },
       seed: values.seed,
       controlPort: values['control-port'],
       faultsDirectory: values['faults-dir'],
@@ -112,7 +123,7 @@ export const testbedCommand = command({
 
 async function run(runtime: Runtime, config: TestbedConfig, durationSeconds: number | undefined): Promise<number> {
   const { clock, logger, signal, stdout } = runtime
-  for (const line of openingLines(config.load, config.spawnRate)) await stdout.write(`${line}\n`)
+  for (const line of openingLines(config.load.shape, config.load.spawnRate)) await stdout.write(`${line}\n`)
   const testbed = await startTestbed(runtime, { ...config, onReport: reportPrinter(runtime) })
   try {
     logger.info(

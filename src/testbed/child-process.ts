@@ -24,19 +24,33 @@ export interface ChildOptions {
   readonly command: string
   readonly args: readonly string[]
   readonly environment?: Program['environment']
+  /** Ctrl-C on the terminal goes to a group of processes; one of its own lives until it is stopped. */
+  readonly ownGroup?: boolean
+  /** Told of each line of its output as it comes. */
+  readonly onLine?: ((line: string) => void) | undefined
+}
+
+const running = new Set<ChildProcess>()
+
+/** Kills at once what was started here and still runs. For the end of our own process, when nothing can be waited for. */
+export function killChildren(): void {
+  for (const child of running) child.kill('SIGKILL')
 }
 
 /** Lines kept for messages about a process that ended, and for who asks late. */
 const KEPT_LINES = 2_000
 const INSIST_AFTER_MS = 8_000
 
-export function startChild({ name, command, args, environment }: ChildOptions): Child {
+export function startChild({ name, command, args, environment, ownGroup = false, onLine }: ChildOptions): Child {
   const process = spawn(command, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
+    detached: ownGroup,
     ...(environment === undefined ? {} : { env: environment }),
   })
+  running.add(process)
+  process.once('close', () => running.delete(process))
   const lines: string[] = []
-  const listeners = new Set<(line: string) => void>()
+  const listeners = new Set(onLine === undefined ? [] : [onLine])
   for (const stream of [process.stdout, process.stderr]) {
     createInterface({ input: stream }).on('line', (line) => {
       lines.push(line)
@@ -103,8 +117,20 @@ export function listeningUrl(line: string): string | undefined {
 }
 
 /** The event of a JSON log line, when it is the one with this message. */
-export function logged(line: string, message: string): Readonly<Record<string, unknown>> | undefined {
+export function logged(line: string, message: string): LogEvent | undefined {
+  const event = eventOf(line)
+  return event?.['msg'] === message ? event : undefined
+}
+
+/** A line of a log in JSON. */
+export type LogEvent = Readonly<Record<string, unknown>>
+
+/** The event of a line; undefined when it is none, or torn because its process was killed. */
+export function eventOf(line: string): LogEvent | undefined {
   if (!line.startsWith('{')) return undefined
-  const event = JSON.parse(line) as Readonly<Record<string, unknown>>
-  return event['msg'] === message ? event : undefined
+  try {
+    return JSON.parse(line) as LogEvent
+  } catch {
+    return undefined
+  }
 }

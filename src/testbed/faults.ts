@@ -3,6 +3,11 @@ import type { Logger } from 'pino'
 import { UsageError } from '../core/errors.js'
 import { inWords, parseVirtualServices, type VirtualService } from './virtual-service.js'
 
+/** What the log says of a fault. */
+export const FAULT_APPLIED = 'fault applied'
+export const FAULT_REMOVED = 'fault removed'
+export const FAULT_REFUSED = 'fault refused'
+
 /** The VirtualServices in force, changed as `kubectl apply -f` and `kubectl delete -f` would. */
 export interface Faults {
   readonly current: () => readonly VirtualService[]
@@ -37,7 +42,7 @@ export function createFaults({ logger, namespace, knownHosts }: FaultsOptions): 
     const found = objects.get(key)
     if (found === undefined) return
     objects.delete(key)
-    logger.info({ file, virtualService: key, fault: inWords(found.virtualService) }, 'fault removed')
+    logger.info({ file, virtualService: key, fault: inWords(found.virtualService) }, FAULT_REMOVED)
   }
   const refresh = (): void => {
     current = [...objects.values()].map(({ virtualService }) => virtualService)
@@ -61,7 +66,7 @@ export function createFaults({ logger, namespace, knownHosts }: FaultsOptions): 
         }
         warnOfHosts(virtualService, key, file)
         objects.set(key, { virtualService, file })
-        logger.info({ file, virtualService: key, fault: inWords(virtualService) }, 'fault applied')
+        logger.info({ file, virtualService: key, fault: inWords(virtualService) }, FAULT_APPLIED)
       }
       if (ignored.length > 0)
         logger.warn({ file, ignored }, 'fields of a VirtualService that the testbed does not act on')
@@ -97,6 +102,6 @@ export function applyOrWarn(
     faults.apply(text, file)
   } catch (error) {
     if (!(error instanceof UsageError)) throw error
-    logger.warn({ file, reason: error.message }, 'fault refused')
+    logger.warn({ file, reason: error.message }, FAULT_REFUSED)
   }
 }

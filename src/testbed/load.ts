@@ -13,12 +13,27 @@ export interface Transient {
   readonly users: number
 }
 
+/** A part of the cycle, over which users go evenly from one number to the other; a step when they are the same. */
+export interface LoadStep {
+  readonly fromUsers: number
+  readonly toUsers: number
+}
+
 /** How many users there are, and when. */
 export interface LoadShape {
-  /** Users of each step of the cycle; one step is a constant load. */
-  readonly steps: readonly number[]
+  /** The cycle, at least one; one of equal numbers is a constant load. */
+  readonly steps: readonly LoadStep[]
   readonly stepSeconds: number
   readonly transients: readonly Transient[]
+}
+
+/** The shape, and the users who follow it. */
+export interface LoadProfile {
+  readonly shape: LoadShape
+  /** Users that may come or go in a second. */
+  readonly spawnRate: number
+  /** How long a user waits between tasks; null for the application's own. */
+  readonly waitSeconds: Range | null
 }
 
 export interface TargetUsers {
@@ -30,13 +45,23 @@ export interface TargetUsers {
   readonly extraUsers: number
 }
 
-/** @param seconds - since the start of the run, at least 0 */
+/**
+ * Whole users: what lies between two is rounded, a half up.
+ *
+ * @param seconds - since the start of the shape, at least 0
+ */
 export function usersAt(seconds: number, { steps, stepSeconds, transients }: LoadShape): TargetUsers {
-  const index = Math.floor(seconds / stepSeconds) % steps.length
+  const begun = Math.floor(seconds / stepSeconds)
+  const index = begun % steps.length
+  const { fromUsers, toUsers } = steps[index] ?? { fromUsers: 0, toUsers: 0 }
   const extraUsers = transients
     .filter(({ fromSeconds, toSeconds }) => seconds >= fromSeconds && seconds <= toSeconds)
     .reduce((sum, { users }) => sum + users, 0)
-  return { step: index + 1, users: steps[index] ?? 0, extraUsers }
+  return {
+    step: index + 1,
+    users: Math.round(fromUsers + (toUsers - fromUsers) * (seconds / stepSeconds - begun)),
+    extraUsers: Math.round(extraUsers),
+  }
 }
 
 export interface LoadReport {
@@ -57,7 +82,7 @@ export function openingLines({ steps, stepSeconds }: LoadShape, spawnRate: numbe
   return [
     `Spawn rate is ${spawnRate}`,
     `Cycle time is ${steps.length * stepSeconds}`,
-    `Users is ${Math.max(...steps)}`,
+    `Users is ${Math.max(...steps.flatMap(({ fromUsers, toUsers }) => [fromUsers, toUsers]))}`,
     `Number of steps is ${steps.length}`,
     `Seconds per step is ${stepSeconds}`,
   ]
@@ -89,10 +114,7 @@ export interface LoadOptions {
   readonly clock: Clock
   readonly topology: Topology
   readonly port: number
-  readonly shape: LoadShape
-  readonly waitSeconds: Range
-  /** Users that may come or go in a second. */
-  readonly spawnRate: number
+  readonly profile: LoadProfile
   readonly seed: number
   /** Called each second. */
   readonly onReport?: ((report: LoadReport) => void) | undefined
@@ -101,6 +123,8 @@ export interface LoadOptions {
 export interface Load {
   readonly report: () => LoadReport
   readonly setExtraUsers: (users: number) => void
+  /** Another shape, from its second 0 on, and other habits of the users who are there. */
+  readonly setProfile: (profile: LoadProfile) => void
   /** Resolves when every user is gone; needs the service to have cut their connections. */
   readonly close: () => Promise<void>
 }
@@ -115,10 +139,12 @@ interface User {
 
 /** Closed-loop users: each does a task, waits, and does the next; a slow answer makes it ask less. */
 export function startLoad(options: LoadOptions): Load {
-  const { clock, topology, port, shape, waitSeconds, spawnRate, seed, onReport } = options
+  const { clock, topology, port, seed, onReport } = options
   const agent = new Agent({ keepAlive: true })
   const stop = new AbortController()
   const startMs = clock.monotonicMs()
+  let profile = options.profile
+  let profileStartMs = startMs
   const present: User[] = []
   const leaving = new Set<Promise<void>>()
   let addedUsers = 0
@@ -139,7 +165,11 @@ export function startLoad(options: LoadOptions): Load {
     }
     await visit(topology.onStart)
     while (!left()) {
-      const { task, waitSeconds: seconds } = nextTask(random, topology.tasks, waitSeconds)
+      const { task, waitSeconds: seconds } = nextTask(
+        random,
+        topology.tasks,
+        profile.waitSeconds ?? topology.waitSeconds,
+      )
       await visit(task.requests)
       await clock.sleep(seconds * 1_000, signal)
     }
@@ -156,10 +186,10 @@ export function startLoad(options: LoadOptions): Load {
     void user.gone.finally(() => leaving.delete(user.gone))
   }
   const report = (): LoadReport => {
-    const runSeconds = (clock.monotonicMs() - startMs) / 1_000
-    const { step, users, extraUsers } = usersAt(runSeconds, shape)
+    const nowMs = clock.monotonicMs()
+    const { step, users, extraUsers } = usersAt((nowMs - profileStartMs) / 1_000, profile.shape)
     return {
-      runSeconds,
+      runSeconds: (nowMs - startMs) / 1_000,
       step,
       currentUsers: present.length,
       targetUsers: users + extraUsers + addedUsers,
@@ -174,7 +204,7 @@ export function startLoad(options: LoadOptions): Load {
   const tick = (): Promise<void> => {
     const now = report()
     // By the time that passed, not by the tick: ticks come late when the machine is busy.
-    const earned = spawnRate * (last === null ? SPAWN_TICK_MS / 1_000 : now.runSeconds - last.runSeconds)
+    const earned = profile.spawnRate * (last === null ? SPAWN_TICK_MS / 1_000 : now.runSeconds - last.runSeconds)
     // Fractions of a user are saved up, time without a change is not.
     allowance = Math.min(allowance, 1) + earned
     for (; allowance >= 1 && present.length !== now.targetUsers; allowance--) {
@@ -191,6 +221,10 @@ export function startLoad(options: LoadOptions): Load {
     report,
     setExtraUsers: (users) => {
       addedUsers = users
+    },
+    setProfile: (next) => {
+      profile = next
+      profileStartMs = clock.monotonicMs()
     },
     close: async () => {
       stop.abort()

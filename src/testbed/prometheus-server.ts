@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { stringify } from 'yaml'
 
 import type { Runtime } from '../io/runtime.js'
-import { type Child, startChild } from './child-process.js'
+import { type Child, type ChildOptions, startChild } from './child-process.js'
 import { findOrInstall } from './installed-program.js'
 
 /**
@@ -26,6 +26,8 @@ export function findPrometheus(runtime: Pick<Runtime, 'program' | 'logger'>): Pr
 
 export interface PrometheusServer {
   readonly url: string
+  /** As it says itself; empty when it does not. */
+  readonly version: string
   readonly child: Child
 }
 
@@ -37,19 +39,25 @@ export interface ScrapeJob {
 }
 
 /** A real Prometheus on a free port of 127.0.0.1, with its data under `folder`. */
-export async function startPrometheus(options: {
-  readonly binary: string
-  readonly folder: string
-  readonly scrapeIntervalSeconds: number
-  readonly jobs: readonly ScrapeJob[]
-}): Promise<PrometheusServer> {
-  const { binary, folder, scrapeIntervalSeconds, jobs } = options
+export async function startPrometheus(
+  options: {
+    readonly binary: string
+    readonly folder: string
+    /** Whole milliseconds. */
+    readonly scrapeIntervalSeconds: number
+    readonly jobs: readonly ScrapeJob[]
+    /** Told of the process before it is ready, so that it can be ended whatever happens. */
+    readonly started?: (child: Child) => void
+  } & Pick<ChildOptions, 'ownGroup' | 'onLine'>,
+): Promise<PrometheusServer> {
+  const { binary, folder, scrapeIntervalSeconds, jobs, started, ownGroup = false, onLine } = options
+  const interval = `${Math.round(scrapeIntervalSeconds * 1000)}ms`
   mkdirSync(folder, { recursive: true })
   const configFile = join(folder, 'prometheus.yml')
   writeFileSync(
     configFile,
     stringify({
-      global: { scrape_interval: `${scrapeIntervalSeconds}s`, scrape_timeout: `${scrapeIntervalSeconds}s` },
+      global: { scrape_interval: interval, scrape_timeout: interval },
       scrape_configs: jobs.map(({ name, metricsPath, targetsFile }) => ({
         job_name: name,
         metrics_path: metricsPath,
@@ -57,6 +65,7 @@ export async function startPrometheus(options: {
       })),
     }),
   )
+  let version = ''
   const child = startChild({
     name: 'prometheus',
     command: binary,
@@ -65,11 +74,17 @@ export async function startPrometheus(options: {
       `--storage.tsdb.path=${join(folder, 'data')}`,
       '--web.listen-address=127.0.0.1:0',
     ],
+    ownGroup,
+    onLine: (line) => {
+      version ||= /\(version=([^,)]+)/.exec(line)?.[1] ?? ''
+      onLine?.(line)
+    },
   })
+  started?.(child)
   try {
     const address = await child.waitForLine((line) => /"?Listening on"? address=(\S+)/.exec(line)?.[1])
     await child.waitForLine((line) => (line.includes('Server is ready to receive web requests') ? true : undefined))
-    return { url: `http://${address}`, child }
+    return { url: `http://${address}`, version, child }
   } catch (error) {
     await child.stop()
     throw error

@@ -1,35 +1,37 @@
-import { StartError } from '../core/errors.js'
+import { StartError, UsageError } from '../core/errors.js'
 import { writeAtomically } from '../io/atomic-file.js'
 import { listen, text } from '../io/http-server.js'
 import type { Runtime } from '../io/runtime.js'
 import { applyOrWarn, createFaults, type Faults } from './faults.js'
-import { type LoadReport, type LoadShape, startLoad } from './load.js'
+import { parseLoadProfile } from './load-profile.js'
+import { type Load, type LoadProfile, type LoadReport, startLoad } from './load.js'
 import { createPauses } from './pauses.js'
 import { seedFor, seededRandom } from './random.js'
 import { startService } from './service.js'
 import { type Sidecar, startSidecar } from './sidecar.js'
-import type { Range, Topology } from './topology.js'
+import type { Topology } from './topology.js'
 import { qualifiedHost } from './virtual-service.js'
 import { watchDirectory, watchFile } from './watch.js'
 
 export interface TestbedConfig {
   readonly topology: Topology
-  readonly load: LoadShape
-  readonly waitSeconds: Range
-  /** Users that may come or go in a second. */
-  readonly spawnRate: number
+  readonly load: LoadProfile
   readonly seed: number
   /** 0 lets the system choose. */
   readonly controlPort: number
   /** Every VirtualService file in it is in force. */
   readonly faultsDirectory?: string | undefined
-  /** Holds the number of users to add to the shape. */
+  /** Holds the number of users to add to the shape, or a whole load profile that takes the shape's place. */
   readonly loadFile?: string | undefined
   /** Where to write the sidecars' addresses for Prometheus's file_sd_configs. */
   readonly fileSd?: string | undefined
   /** Called each second. */
   readonly onReport?: ((report: LoadReport) => void) | undefined
 }
+
+/** What the log says of the load file. */
+export const LOAD_CHANGED = 'load changed'
+export const LOAD_REFUSED = 'load file refused'
 
 /** As Prometheus's http_sd_configs and file_sd_configs read it. */
 export interface Target {
@@ -120,9 +122,7 @@ async function start({ clock, logger }: Runtime, config: TestbedConfig, { ends, 
     clock,
     topology,
     port: frontendPort,
-    shape: config.load,
-    waitSeconds: config.waitSeconds,
-    spawnRate: config.spawnRate,
+    profile: config.load,
     seed,
     onReport: config.onReport,
   })
@@ -133,19 +133,7 @@ async function start({ clock, logger }: Runtime, config: TestbedConfig, { ends, 
     ends.push(watch.close)
   }
   if (config.loadFile !== undefined) {
-    const { loadFile } = config
-    const watch = watchFile(loadFile, (content) => {
-      const users = extraUsersOf(content)
-      if (users === null) {
-        logger.warn(
-          { file: loadFile, expected: 'a whole number of users', got: content?.slice(0, 40) },
-          'load file refused',
-        )
-      } else {
-        load.setExtraUsers(users)
-        logger.info({ file: loadFile, extraUsers: users }, 'load changed')
-      }
-    })
+    const watch = watchLoad(config.loadFile, load, logger)
     ends.push(watch.close)
   }
   const json = (body: string): { status: number; contentType: string; body: string } => ({
@@ -190,10 +178,23 @@ function watchFaults(directory: string, faults: Faults, logger: Runtime['logger'
   })
 }
 
-/** No file is no extra user; null when it holds anything but a whole number. */
-function extraUsersOf(content: string | null): number | null {
-  const digits = content?.trim() ?? '0'
-  return /^\d{1,6}$/.test(digits) ? Number(digits) : null
+/** A whole number is extra users, as is no file at all; a JSON object is a profile, which begins when it is read. */
+function watchLoad(file: string, load: Load, logger: Runtime['logger']): { readonly close: () => void } {
+  return watchFile(file, (content) => {
+    const text = content?.trim() ?? '0'
+    if (/^\d{1,6}$/.test(text)) {
+      load.setExtraUsers(Number(text))
+      logger.info({ file, extraUsers: Number(text) }, LOAD_CHANGED)
+      return
+    }
+    try {
+      load.setProfile(parseLoadProfile(JSON.parse(text), file))
+      logger.info({ file, profile: JSON.parse(text) as unknown }, LOAD_CHANGED)
+    } catch (error) {
+      const reason = error instanceof UsageError ? error.message : 'a whole number of users or a load profile in JSON'
+      logger.warn({ file, expected: reason, got: text.slice(0, 40) }, LOAD_REFUSED)
+    }
+  })
 }
 
 function usersJson(report: LoadReport): Readonly<Record<string, number>> {

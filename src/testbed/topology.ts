@@ -2,7 +2,16 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 import { UsageError } from '../core/errors.js'
-import { checkKeys, entriesOf, integerOf, itemsOf, numberOf, readYaml, textOf, type YamlField } from './yaml-field.js'
+import {
+  checkKeys,
+  entriesOf,
+  integerOf,
+  itemsOf,
+  numberOf,
+  readYaml,
+  textOf,
+  type YamlField,
+} from '../io/yaml-field.js'
 
 export const BUILT_IN_TOPOLOGIES = ['online-boutique', 'sock-shop'] as const
 

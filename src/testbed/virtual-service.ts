@@ -9,7 +9,7 @@ import {
   readYaml,
   textOf,
   type YamlField,
-} from './yaml-field.js'
+} from '../io/yaml-field.js'
 
 /** What of Istio's VirtualService a sidecar of the testbed acts on: routes by caller and path, delays and aborts. */
 export interface VirtualService {
