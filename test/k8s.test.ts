@@ -1,74 +1,28 @@
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { test, type TestContext } from 'node:test'
+import { test } from 'node:test'
 
-import { VirtualService } from '@kubernetes-models/istio/networking.istio.io/v1beta1/VirtualService'
-import { PodMonitor } from '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PodMonitor'
-import { Deployment } from 'kubernetes-models/apps/v1/Deployment'
-import { ConfigMap } from 'kubernetes-models/v1/ConfigMap'
-import { Namespace } from 'kubernetes-models/v1/Namespace'
-import { ServiceAccount } from 'kubernetes-models/v1/ServiceAccount'
-import ts from 'typescript'
 import { parse } from 'yaml'
 
+import {
+  brokenPodRules,
+  checkArgs,
+  containerOf,
+  only,
+  schemaOf,
+  title,
+  typeErrors,
+  type Workload,
+} from './helpers/kubernetes-schemas.js'
 import { findKustomize, type KubernetesObject, parseManifest, renderKustomization } from './helpers/kustomize.js'
 import { packageRoot } from './helpers/package-root.js'
-import { PROGRAM } from './helpers/program.js'
-import { temporaryFolder } from './helpers/temporary-folder.js'
 
 const ROOT = packageRoot()
 const FAULTS = join(ROOT, 'k8s/faults')
 
 /** What the API server takes for one ConfigMap, keys and values together. */
 const CONFIG_MAP_LIMIT_BYTES = 1024 * 1024
-
-interface Container {
-  readonly name: string
-  readonly image: string
-  readonly args: readonly string[]
-  readonly ports: readonly { readonly name: string; readonly containerPort: number; readonly hostPort?: number }[]
-  readonly volumeMounts?: readonly { readonly name: string; readonly mountPath: string; readonly readOnly?: boolean }[]
-  readonly resources: { readonly requests: Record<string, string>; readonly limits: Record<string, string> }
-  readonly securityContext?: {
-    readonly allowPrivilegeEscalation?: boolean
-    readonly privileged?: boolean
-    readonly readOnlyRootFilesystem?: boolean
-    readonly capabilities?: { readonly drop?: readonly string[]; readonly add?: readonly string[] }
-  }
-  readonly [probe: string]: unknown
-}
-
-interface PodSpec {
-  readonly serviceAccountName: string
-  readonly automountServiceAccountToken?: boolean
-  readonly enableServiceLinks?: boolean
-  readonly hostNetwork?: boolean
-  readonly hostPID?: boolean
-  readonly hostIPC?: boolean
-  readonly securityContext?: {
-    readonly runAsNonRoot?: boolean
-    readonly runAsUser?: number
-    readonly seccompProfile?: { readonly type?: string }
-  }
-  readonly containers: readonly Container[]
-  readonly initContainers?: readonly Container[]
-  readonly volumes?: readonly { readonly name: string; readonly configMap?: { readonly name: string } }[]
-}
-
-interface Workload extends KubernetesObject {
-  readonly spec: {
-    readonly selector: { readonly matchLabels: Readonly<Record<string, string>> }
-    readonly template: {
-      readonly metadata: {
-        readonly labels: Readonly<Record<string, string>>
-        readonly annotations: Readonly<Record<string, string>>
-      }
-      readonly spec: PodSpec
-    }
-  }
-}
 
 interface HttpRoute {
   readonly match?: readonly { readonly sourceLabels?: Readonly<Record<string, string>> }[]
@@ -80,86 +34,6 @@ interface HttpRoute {
 
 interface FaultObject extends KubernetesObject {
   readonly spec: { readonly hosts: readonly string[]; readonly http: readonly HttpRoute[] }
-}
-
-// Schemas ----------------------------------------------------------------------------------------------------------------------
-
-interface Schema {
-  /** Throws when the object breaks the schema. */
-  readonly validate: (object: KubernetesObject) => void
-  readonly module: string
-  readonly type: string
-  /** Where the typed model is that of an older version with the same schema: that version. */
-  readonly apiVersion?: string
-}
-
-type Model = new (data: never) => { validate(): void }
-
-const schema = (model: Model, module: string, apiVersion?: string): Schema => {
-  const asModelled = (object: KubernetesObject) => (apiVersion === undefined ? object : { ...object, apiVersion })
-  return {
-    validate: (object) => new model(asModelled(object) as never).validate(),
-    module,
-    type: `I${model.name}`,
-    ...(apiVersion === undefined ? {} : { apiVersion }),
-  }
-}
-
-const SCHEMAS: Readonly<Record<string, Schema>> = {
-  'v1 Namespace': schema(Namespace, 'kubernetes-models/v1/Namespace'),
-  'v1 ServiceAccount': schema(ServiceAccount, 'kubernetes-models/v1/ServiceAccount'),
-  'v1 ConfigMap': schema(ConfigMap, 'kubernetes-models/v1/ConfigMap'),
-  'apps/v1 Deployment': schema(Deployment, 'kubernetes-models/apps/v1/Deployment'),
-  'monitoring.coreos.com/v1 PodMonitor': schema(
-    PodMonitor,
-    '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PodMonitor',
-  ),
-  // Istio promoted v1beta1 to v1 without a change to the schema. The models that name v1 (3.x) ask for Node 22.
-  'networking.istio.io/v1 VirtualService': schema(
-    VirtualService,
-    '@kubernetes-models/istio/networking.istio.io/v1beta1/VirtualService',
-    'networking.istio.io/v1beta1',
-  ),
-}
-
-function title({ kind, metadata }: KubernetesObject): string {
-  return `${kind} ${metadata.namespace === undefined ? '' : `${metadata.namespace}/`}${metadata.name}`
-}
-
-function schemaOf(object: KubernetesObject): Schema {
-  const found = SCHEMAS[`${object.apiVersion} ${object.kind}`]
-  assert(found !== undefined, `${title(object)}: no schema for ${object.apiVersion} ${object.kind}`)
-  return found
-}
-
-/**
- * The fields that no schema knows. JSON schemas let them pass, the API server does not (`livenesProbe`); the compiler finds them when
- * the object is written down as a literal of its typed model.
- *
- * @returns the compiler's messages, one for each field that is wrong
- */
-function typeErrors(objects: readonly KubernetesObject[]): readonly string[] {
-  const fileName = join(ROOT, 'rendered.ts')
-  const source = objects.map((object, index) => {
-    const { module, type, apiVersion } = schemaOf(object)
-    const literal = JSON.stringify(apiVersion === undefined ? object : { ...object, apiVersion })
-    return `export const object${index}: import(${JSON.stringify(module)}).${type} = ${literal}`
-  })
-  const options: ts.CompilerOptions = {
-    module: ts.ModuleKind.NodeNext,
-    strict: true,
-    skipLibCheck: true,
-    noEmit: true,
-    types: [],
-  }
-  const host = ts.createCompilerHost(options)
-  const getSourceFile = host.getSourceFile.bind(host)
-  host.getSourceFile = (name, ...rest) =>
-    name === fileName
-      ? ts.createSourceFile(name, source.join('\n'), ts.ScriptTarget.ES2022)
-      : getSourceFile(name, ...rest)
-  const program = ts.createProgram({ rootNames: [fileName], options, host })
-  return ts.getPreEmitDiagnostics(program).map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'))
 }
 
 // What there is ----------------------------------------------------------------------------------------------------------------
@@ -177,12 +51,6 @@ const faults = faultFiles.flatMap((file) =>
   parseManifest(readFileSync(join(FAULTS, file), 'utf8')).map((object) => ({ file, object: object as FaultObject })),
 )
 
-const only = <T>(values: readonly T[], what: string): T => {
-  assert.equal(values.length, 1, what)
-  return values[0]!
-}
-const container = (deployment: Workload) =>
-  only(deployment.spec.template.spec.containers, `${title(deployment)}: containers`)
 const named = (name: string): Workload =>
   only(
     deployments.filter(({ metadata }) => metadata.name === name),
@@ -339,7 +207,7 @@ test('k8s: the version label and the image tag are the version of the package', 
   for (const deployment of deployments) {
     assert.equal(deployment.metadata.labels?.['app.kubernetes.io/version'], version, title(deployment))
     assert.equal(deployment.spec.template.metadata.labels['app.kubernetes.io/version'], version, title(deployment))
-    assert.equal(container(deployment).image, `meshfever:${version}`, title(deployment))
+    assert.equal(containerOf(deployment).image, `meshfever:${version}`, title(deployment))
   }
 })
 
@@ -373,41 +241,11 @@ test('k8s: ServiceAccounts exist and hold no API token', { skip }, () => {
   }
 })
 
-/** Pod Security "restricted", and what goes beyond it. One line for each rule that a pod breaks. */
-function brokenPodRules(deployment: Workload): readonly string[] {
-  const pod = deployment.spec.template.spec
-  const containers = [...pod.containers, ...(pod.initContainers ?? [])]
-  const rules: Readonly<Record<string, boolean>> = {
-    'runAsNonRoot is true': pod.securityContext?.runAsNonRoot === true,
-    'runAsUser is the user of the image': pod.securityContext?.runAsUser === 65532,
-    'seccompProfile is RuntimeDefault': pod.securityContext?.seccompProfile?.type === 'RuntimeDefault',
-    'no host namespaces': pod.hostNetwork !== true && pod.hostPID !== true && pod.hostIPC !== true,
-    'no host ports': containers.every(({ ports }) => ports.every(({ hostPort }) => hostPort === undefined)),
-    'volumes are ConfigMaps': (pod.volumes ?? []).every(({ configMap }) => configMap !== undefined),
-    'not privileged': containers.every(({ securityContext }) => securityContext?.privileged !== true),
-    'no privilege escalation': containers.every(
-      ({ securityContext }) => securityContext?.allowPrivilegeEscalation === false,
-    ),
-    'all capabilities are dropped': containers.every(
-      ({ securityContext }) =>
-        securityContext?.capabilities?.drop?.includes('ALL') === true && securityContext.capabilities.add === undefined,
-    ),
-    'the root file system is read-only': containers.every(
-      ({ securityContext }) => securityContext?.readOnlyRootFilesystem === true,
-    ),
-    'no API token': pod.automountServiceAccountToken === false,
-    'no service links': pod.enableServiceLinks === false,
-    'requests and limits': containers.every(
-      ({ resources: { requests, limits } }) =>
-        requests['cpu'] !== undefined && requests['memory'] !== undefined && limits['memory'] !== undefined,
-    ),
-    'no CPU limit': containers.every(({ resources }) => resources.limits['cpu'] === undefined),
-  }
-  return Object.keys(rules).flatMap((rule) => (rules[rule] === true ? [] : [`${title(deployment)}: ${rule}`]))
-}
-
 test('k8s: every pod keeps the restricted profile', { skip }, () => {
-  assert.deepEqual(deployments.flatMap(brokenPodRules), [])
+  assert.deepEqual(
+    deployments.flatMap((deployment) => brokenPodRules(deployment)),
+    [],
+  )
 })
 
 test('k8s: the restricted profile is enforced on the namespace', { skip }, () => {
@@ -455,8 +293,8 @@ test('k8s: the daemon serves where the probes, the annotations and the PodMonito
     .podMetricsEndpoints
   for (const deployment of deployments) {
     const { template } = deployment.spec
-    const { ports, args, startupProbe, livenessProbe, readinessProbe } = container(deployment)
-    const { name, containerPort } = only(ports, `${title(deployment)}: ports`)
+    const { ports, args, startupProbe, livenessProbe, readinessProbe } = containerOf(deployment)
+    const { name, containerPort } = only(ports ?? [], `${title(deployment)}: ports`)
     assert.deepEqual(flag(args, 'prometheus-port'), [String(containerPort)], title(deployment))
     assert.deepEqual(
       template.metadata.annotations,
@@ -485,47 +323,21 @@ test('k8s: the daemon serves where the probes, the annotations and the PodMonito
 
 test('k8s: the incident detector counts the pairs that have a monitor', { skip }, () => {
   const monitored = deployments
-    .map((deployment) => container(deployment).args)
+    .map((deployment) => containerOf(deployment).args)
     .filter(([command]) => command === 'monitor')
     .map((args) => `${flag(args, 'service1')[0]!}:${flag(args, 'service2')[0]!}`)
-  assert.deepEqual(flag(container(named('incident')).args, 'pair').toSorted(), monitored.toSorted())
+  assert.deepEqual(flag(containerOf(named('incident')).args, 'pair').toSorted(), monitored.toSorted())
 })
-
-/** Runs `meshfever ARGS --check` as the container would, with the files of its ConfigMaps where they are mounted. */
-function checkArgs(t: TestContext, deployment: Workload, extraArgs: readonly string[] = []) {
-  const folder = temporaryFolder(t)
-  const { args, volumeMounts = [] } = container(deployment)
-  const mounted = volumeMounts.map(({ name, mountPath }) => {
-    const volume = deployment.spec.template.spec.volumes?.find((candidate) => candidate.name === name)
-    const configMap = base.find(
-      ({ kind, metadata }) => kind === 'ConfigMap' && metadata.name === volume?.configMap?.name,
-    )
-    assert(configMap !== undefined, `${title(deployment)}: nothing to mount at ${mountPath}`)
-    mkdirSync(join(folder, mountPath), { recursive: true })
-    for (const [file, text] of Object.entries(configMap['data'] as Readonly<Record<string, string>>)) {
-      writeFileSync(join(folder, mountPath, file), text)
-    }
-    return mountPath
-  })
-  const here = args.map((arg) =>
-    mounted.reduce((text, mountPath) => text.replace(`=${mountPath}/`, `=${join(folder, mountPath)}/`), arg),
-  )
-  const { status, stderr } = spawnSync(process.execPath, [PROGRAM, ...here, ...extraArgs, '--check'], {
-    encoding: 'utf8',
-    env: { PATH: process.env['PATH'] },
-  })
-  return { status, stderr }
-}
 
 test('k8s: the program accepts the args of every Deployment', { skip }, (t) => {
   for (const deployment of deployments) {
-    const { status, stderr } = checkArgs(t, deployment)
+    const { status, stderr } = checkArgs(t, { deployment, objects: base })
     assert.equal(status, 0, `${title(deployment)}: ${stderr}`)
   }
 })
 
 test('k8s: the check of the args sees a flag that the program does not know', { skip }, (t) => {
-  const { status, stderr } = checkArgs(t, named('incident'), ['--no-such-flag=1'])
+  const { status, stderr } = checkArgs(t, { deployment: named('incident'), objects: base }, ['--no-such-flag=1'])
   assert.equal(status, 2)
   assert.match(stderr, /no-such-flag/)
 })
@@ -636,7 +448,7 @@ test('faults and monitors: sources, hosts and destinations are services of Onlin
       ]),
     ]),
     ...deployments.flatMap((deployment) =>
-      ['service1', 'service2'].flatMap((name) => flag(container(deployment).args, name)),
+      ['service1', 'service2'].flatMap((name) => flag(containerOf(deployment).args, name)),
     ),
   ]
   assert.deepEqual(
