@@ -8,6 +8,7 @@ import { Registry } from 'prom-client'
 import {
   INCIDENT_COUNTERS,
   INCIDENT_GAUGES,
+  MESH_METRICS,
   type Metric,
   MONITOR_COUNTERS,
   MONITOR_GAUGES,
@@ -18,12 +19,13 @@ import {
 } from '../src/core/metric-names.js'
 import { POLL_OUTCOMES } from '../src/core/reading.js'
 import { createNotifierMetrics } from '../src/io/alertmanager.js'
-import { createIncidentGauges, createMonitorGauges, createSelfGauges } from '../src/io/gauges.js'
+import { createIncidentGauges, createMeshGauges, createMonitorGauges, createSelfGauges } from '../src/io/gauges.js'
 import { packageRoot } from './helpers/package-root.js'
 
 const GROUPS: readonly Readonly<Record<string, Metric>>[] = [
   MONITOR_GAUGES,
   MONITOR_COUNTERS,
+  MESH_METRICS,
   INCIDENT_GAUGES,
   INCIDENT_COUNTERS,
   NOTIFIER_METRICS,
@@ -116,6 +118,7 @@ test('metric names: prom-client has each as it is declared: name, type, help', a
   const registry = new Registry()
   createSelfGauges(registry, { version: '1', nodeVersion: 'v20', command: 'monitor' })
   createMonitorGauges(registry, PAIR, [0.5])
+  createMeshGauges(registry, { ordinal: 2, count: 5 })
   createIncidentGauges(registry, {
     pairs: [{ ...PAIR, accumulatorThreshold: 5 }],
     incidentThreshold: 10,

@@ -230,6 +230,7 @@ test('monitor: every poll is one log line, with the numbers', async () => {
     {
       source: 'frontend',
       destination: 'cart-service',
+      timestampSeconds: T,
       verdict: 'ok',
       anomalyCount: 0,
       requestsPerSecond: 5,
@@ -239,6 +240,7 @@ test('monitor: every poll is one log line, with the numbers', async () => {
     {
       source: 'frontend',
       destination: 'cart-service',
+      timestampSeconds: null,
       verdict: 'no_data',
       anomalyCount: null,
       requestsPerSecond: null,

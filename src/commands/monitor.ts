@@ -2,12 +2,14 @@ import { UsageError } from '../core/errors.js'
 import { checkPromql, latencyTrafficAndAge } from '../core/promql.js'
 import type { Recording } from '../core/recording.js'
 import type { ScoringRules } from '../core/score.js'
+import { withAccess } from '../io/http-client.js'
 import { createMonitor } from '../io/monitor.js'
 import { serveDaemon } from '../io/serve-daemon.js'
 import { readRecordingFile, warnOfRepairs } from '../io/training-file.js'
 import type { TrainingFacts } from '../page/page-state.js'
 import { command } from './command.js'
-import { daemonFlags, servePort } from './daemon-flags.js'
+import { daemonFlags, servePort, webConfig } from './daemon-flags.js'
+import { meshFlags, meshJob } from './mesh-monitor.js'
 import { fitBaselines, MODELS, UNLABELLED_QUANTILE, watchesOf } from './models.js'
 import {
   anyText,
@@ -23,6 +25,7 @@ import {
   type Values,
   withDefault,
 } from './flags.js'
+import { prometheusAccess } from './prometheus-flags.js'
 
 /** What scoring needs, for the daemon and for replay alike. */
 export const scoringFlags = {
@@ -91,19 +94,40 @@ export const pairFlags = {
 
 const flags = {
   ...pairFlags,
-  'training-data-file': required(anyText, 'recording of normal traffic: a saved query_range answer'),
+  service1: optional(serviceName, pairFlags.service1.describe),
+  service2: optional(serviceName, pairFlags.service2.describe),
+  ...meshFlags,
+  'training-data-file': optional(
+    anyText,
+    'recording of normal traffic: a saved query_range answer; with --mesh one whose series carry the labels of their edge',
+  ),
   ...scoringFlags,
   query: optional(anyText, 'PromQL in place of the built-in query: one series, the latency in milliseconds'),
   ...daemonFlags,
   'prometheus-port': servePort('8080'),
 } as const
 
+export type MonitorValues = Values<typeof flags>
+
+/** @throws {UsageError} when a flag that a pair cannot do without is not there */
+function pairNeeds(values: MonitorValues, name: 'service1' | 'service2' | 'training-data-file'): string {
+  const value = values[name]
+  if (value === undefined) throw new UsageError(`--${name} is required: ${flags[name].describe}`)
+  return value
+}
+
 export const monitorCommand = command({
   name: 'monitor',
-  describe: 'Scores the latency of one pair of services against its training data and exports lab7_* gauges',
+  describe:
+    'Scores the latency of one pair of services, or of every pair of a mesh, against training data and exports lab7_* gauges',
   flags,
   prepare: (values) => {
-    const file = values['training-data-file']
+    if (values.mesh) return meshJob(values, scoringRules(values))
+    for (const name of ['selector', 'shard'] as const) {
+      if (values[name] !== undefined) throw new UsageError(`--${name} is for --mesh, which is not given`)
+    }
+    const pair = { source: pairNeeds(values, 'service1'), destination: pairNeeds(values, 'service2') }
+    const file = pairNeeds(values, 'training-data-file')
     const recording = readRecordingFile(file, '--training-data-file')
     const fitting = fitBaselines(recording, {
       model: values.model,
@@ -111,7 +135,6 @@ export const monitorCommand = command({
       what: `--training-data-file: ${file}`,
     })
     const quantiles = values.quantile ?? recording.series.map(({ quantile }) => quantile ?? UNLABELLED_QUANTILE)
-    const pair = { source: values.service1, destination: values.service2 }
     const window = values['query-window']
     if (values.query !== undefined) {
       checkPromql(values.query, '--query')
@@ -132,6 +155,8 @@ export const monitorCommand = command({
         quantiles,
       })
     checkPromql(query, 'the query')
+    const access = prometheusAccess(values)
+    const web = webConfig(values)
     return {
       logFormat: values['log-format'],
       run: async (runtime) => {
@@ -160,6 +185,7 @@ export const monitorCommand = command({
             listenAddress: values['listen-address'],
             port: values['prometheus-port'],
             pollIntervalMs,
+            web,
           },
           (registry) =>
             createMonitor(
@@ -176,7 +202,7 @@ export const monitorCommand = command({
                 ageOptional: values.query !== undefined,
                 training: trainingFacts(recording, { model: values.model, file, quantiles }),
               },
-              runtime,
+              withAccess(runtime, access),
               registry,
             ),
         )

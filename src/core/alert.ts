@@ -6,15 +6,10 @@
  * alert beside the old one; here the severity that was left is resolved in the same request in which the new one fires.
  * Grouped by anything but the severity both lie in one group, and Alertmanager sends one notification per transition.
  */
-import {
-  type IncidentRules,
-  type IncidentState,
-  type OpenIncident,
-  type Severity,
-  temperatureOf,
-  type Transition,
-} from './incident.js'
-import { type Pair, pairName } from './pair.js'
+import type { IncidentTransition } from './evidence.js'
+import { type IncidentRules, type IncidentState, type OpenIncident, type Severity, temperatureOf } from './incident.js'
+import { type Pair, pairKey, pairName } from './pair.js'
+import { firstFew, oneLine } from './plain-text.js'
 
 /** An alert as POST /api/v2/alerts takes it; times in RFC 3339. */
 export interface Alert {
@@ -33,7 +28,7 @@ export interface Alerting {
 
 export interface EndedAlert extends OpenIncident {
   readonly endedSeconds: number
-  readonly how: Exclude<Transition, 'opened'>
+  readonly how: Exclude<IncidentTransition, 'opened'>
 }
 
 export const NOTHING_RAISED: Alerting = { firing: null, ended: [] }
@@ -45,6 +40,7 @@ export const ALERT_NAME = 'MeshfeverIncident'
 
 const MAX_ANNOTATION_BYTES = 4_096
 const MAX_LABEL_LENGTH = 200
+const MAX_NAMED_PAIRS = 20
 
 /**
  * Folds one poll.
@@ -53,13 +49,19 @@ const MAX_LABEL_LENGTH = 200
  * resolve it would be a lie, and its severity changes for reasons that are expected. When the window ends, what is open is
  * raised as it then is.
  *
- * @param expected - the reason of the maintenance window the poll lies in, or null
+ * @param poll - `expected`: the reason of the maintenance window it lies in, or null; `merged`: the incident has become part of
+ * an older one
  */
 export function nextAlerting(
   { firing, ended }: Alerting,
-  poll: { readonly state: IncidentState; readonly timestampSeconds: number; readonly expected: string | null },
+  poll: {
+    readonly state: Pick<IncidentState, 'open' | 'expired'>
+    readonly timestampSeconds: number
+    readonly expected: string | null
+    readonly merged?: boolean
+  },
 ): Alerting {
-  const { state, timestampSeconds, expected } = poll
+  const { state, timestampSeconds, expected, merged = false } = poll
   const same = firing !== null && firing.startedSeconds === state.open?.startedSeconds
   const now = expected === null ? state.open : same ? firing : null
   const left = firing !== null && firing.severity !== now?.severity ? firing : null
@@ -70,11 +72,18 @@ export function nextAlerting(
       timestampSeconds - endedSeconds < RESOLVED_FOR_SECONDS,
   )
   if (left === null) return { firing: now, ended: kept }
-  return { firing: now, ended: [...kept, { ...left, endedSeconds: timestampSeconds, how: howEnded(left, now, state) }] }
+  return {
+    firing: now,
+    ended: [...kept, { ...left, endedSeconds: timestampSeconds, how: howEnded(left, now, { ...state, merged }) }],
+  }
 }
 
-function howEnded(left: OpenIncident, now: OpenIncident | null, { expired }: IncidentState): EndedAlert['how'] {
-  if (now === null) return expired ? 'expired' : 'resolved'
+function howEnded(
+  left: OpenIncident,
+  now: OpenIncident | null,
+  { expired, merged }: { readonly expired: boolean; readonly merged: boolean },
+): EndedAlert['how'] {
+  if (now === null) return merged ? 'merged' : expired ? 'expired' : 'resolved'
   return now.severity < left.severity ? 'escalated' : 'de-escalated'
 }
 
@@ -159,7 +168,8 @@ function firingSummary({ severity }: OpenIncident, { rules, state }: AlertDetail
   const { accumulators } = state
   const above = rules.pairs.filter(({ accumulatorThreshold }, i) => (accumulators[i] ?? 0) > accumulatorThreshold)
   const warm = rules.pairs.filter((_, i) => (accumulators[i] ?? 0) > 0)
-  const names = (above.length > 0 ? above : warm).map(pairName).join(', ')
+  const named = (above.length > 0 ? above : warm).map((pair) => oneLine(pairName(pair)))
+  const names = firstFew(named, MAX_NAMED_PAIRS, ', ')
   return `Sev ${severity}: latency of ${names} is abnormal, temperature ${temperatureOf(accumulators)}`
 }
 
@@ -170,6 +180,8 @@ function endedSummary({ severity, how, startedSeconds, endedSeconds }: EndedAler
       return `Sev ${severity} resolved ${after}`
     case 'expired':
       return `Sev ${severity} expired ${after}: nothing is known of the pairs any more`
+    case 'merged':
+      return `Sev ${severity} became part of an older incident ${after}`
     case 'escalated':
     case 'de-escalated':
       return `Sev ${severity} ${how} ${after}`
@@ -185,6 +197,17 @@ export function stableLabels(pairs: readonly Pair[]): Readonly<Record<string, st
   if (text.length <= MAX_LABEL_LENGTH) return { pairs: text }
   const [first = ''] = text.split(', ')
   return { pairs: `${cut(first, MAX_LABEL_LENGTH - 40)} and ${pairs.length - 1} more (${hashOf(text)})` }
+}
+
+/**
+ * What tells the alerts of one incident of a mesh from those of another, and is the same for replicas: the pair that it began
+ * with, which no other open incident has.
+ */
+export function incidentLabels(first: Pair): { readonly pairs: string } {
+  const name = pairName(first)
+  // `a -> b` to `c` is not `a` to `b -> c`.
+  if (name.split(' ').length === 3 && name.length <= MAX_LABEL_LENGTH) return { pairs: name }
+  return { pairs: `${cut(name, MAX_LABEL_LENGTH - 40)} (${hashOf(pairKey(first))})` }
 }
 
 /** FNV-1a over the UTF-16 code units, 32 bit, hexadecimal. */

@@ -17,7 +17,7 @@ import {
   transition,
 } from './incident.js'
 import { type Pair, pairKey, pairName } from './pair.js'
-import { firstFew, isoTime, milliseconds, oneLine, percent, plainName, rounded } from './plain-text.js'
+import { isoTime, milliseconds, oneLine, percent, plainName, rounded } from './plain-text.js'
 import { type Suspect, suspectOf } from './suspect.js'
 
 /** What the packet says of one pair that is not cold. Null: not exported at the time of the poll. */
@@ -36,11 +36,17 @@ export interface PairEvidence extends Pair {
   readonly requestsPerSecond: number | null
   /** The first anomalous poll since the pair was last cold without an incident, unix seconds. */
   readonly firstAnomalousSeconds: number | null
-  /** The accumulator from then on, at most MAX_COURSE of its polls, evenly spread, the last one always. */
+  /**
+   * The accumulator from then on, at most MAX_COURSE of its polls, evenly spread, the last one always. Empty beyond the hottest
+   * MAX_ASKED pairs.
+   */
   readonly course: Course
 }
 
 export type Course = readonly (readonly [timestampSeconds: number, accumulator: number])[]
+
+/** What happens to an incident. `merged`: its pairs are part of an older one from now on. */
+export type IncidentTransition = Transition | 'merged'
 
 /** A query to see it again in Prometheus. */
 export interface EvidenceQuery {
@@ -53,15 +59,19 @@ export interface EvidenceQuery {
 export interface Evidence {
   /** The incident's. */
   readonly id: string
-  readonly transition: Transition
+  readonly transition: IncidentTransition
+  /** The id of the older incident; only where the transition is `merged`. */
+  readonly mergedInto?: string
   /** Afterwards; null when it is closed. */
   readonly severity: Severity | null
   readonly previousSeverity: Severity | null
   readonly startedSeconds: number
   readonly timestampSeconds: number
   readonly temperature: number
-  /** Those that are not cold, in the order of the rules. */
+  /** Those that are not cold, in the order of the rules: the hottest MAX_TOLD. */
   readonly pairs: readonly PairEvidence[]
+  /** How many more are not cold; absent for none. */
+  readonly pairsLeftOut?: number
   readonly suspect: Suspect
   /** Measured facts, a sentence each: faults in force, roll-outs, load, and what was not answered. */
   readonly hints: readonly string[]
@@ -70,6 +80,10 @@ export interface Evidence {
 
 export const MAX_COURSE = 120
 
+/** Pairs that a packet tells of, and those that are looked into closely. */
+export const MAX_TOLD = 20
+export const MAX_ASKED = 10
+
 /** The way of one pair's accumulator since the pair was last cold. */
 export interface Trail {
   readonly firstAnomalousSeconds: number | null
@@ -77,11 +91,15 @@ export interface Trail {
   readonly polls: number
   /** Every how many of them is kept: doubled whenever there are too many. */
   readonly stride: number
-  readonly kept: Course
+  /** Times and accumulators by turns: as points of their own they would take four times the memory. */
+  readonly kept: readonly number[]
   readonly last: readonly [timestampSeconds: number, accumulator: number] | null
 }
 
-const NO_TRAIL: Trail = { firstAnomalousSeconds: null, polls: 0, stride: 1, kept: [], last: null }
+export const NO_TRAIL: Trail = { firstAnomalousSeconds: null, polls: 0, stride: 1, kept: [], last: null }
+
+/** A trail of a past nobody knows: no trail of a known past equals it. */
+export const UNKNOWN_TRAIL: Trail = { ...NO_TRAIL, firstAnomalousSeconds: -1 }
 
 export function noTrails({ pairs }: IncidentRules): readonly Trail[] {
   return pairs.map(() => NO_TRAIL)
@@ -92,7 +110,7 @@ export function noTrails({ pairs }: IncidentRules): readonly Trail[] {
  * folded from here that equal those folded from none owe nothing to the time before.
  */
 export function unknownTrails({ pairs }: IncidentRules): readonly Trail[] {
-  return pairs.map(() => ({ ...NO_TRAIL, firstAnomalousSeconds: -1 }))
+  return pairs.map(() => UNKNOWN_TRAIL)
 }
 
 /** @param after - `next(before, poll, rules)` */
@@ -103,27 +121,39 @@ export function nextTrails(
   return trails.map((trail, i) => {
     const from = before.open === null && before.accumulators[i] === 0 ? NO_TRAIL : trail
     const anomalous = poll.verdicts[i]?.kind === 'anomalous'
-    if (from.firstAnomalousSeconds === null && !anomalous) return NO_TRAIL
-    return extended(from, poll.timestampSeconds, after.accumulators[i] ?? 0)
+    return nextTrail(from, {
+      anomalous,
+      timestampSeconds: poll.timestampSeconds,
+      accumulator: after.accumulators[i] ?? 0,
+    })
   })
 }
 
-function extended(trail: Trail, timestampSeconds: number, accumulator: number): Trail {
-  const last = [timestampSeconds, accumulator] as const
-  const kept = trail.polls % trail.stride === 0 ? [...trail.kept, last] : trail.kept
+/** @param poll - what it found of the pair, and the accumulator after it */
+export function nextTrail(
+  trail: Trail,
+  poll: { readonly anomalous: boolean; readonly timestampSeconds: number; readonly accumulator: number },
+): Trail {
+  const { anomalous, timestampSeconds, accumulator } = poll
+  if (trail.firstAnomalousSeconds === null && !anomalous) return NO_TRAIL
+  const kept = trail.polls % trail.stride === 0 ? [...trail.kept, timestampSeconds, accumulator] : trail.kept
   // One place is left for the last poll.
-  const full = kept.length >= MAX_COURSE
+  const full = kept.length >= 2 * MAX_COURSE
   return {
     firstAnomalousSeconds: trail.firstAnomalousSeconds ?? timestampSeconds,
     polls: trail.polls + 1,
     stride: full ? 2 * trail.stride : trail.stride,
-    kept: full ? kept.filter((_, i) => i % 2 === 0) : kept,
-    last,
+    kept: full ? kept.filter((_, i) => i % 4 < 2) : kept,
+    last: [timestampSeconds, accumulator],
   }
 }
 
 function courseOf({ kept, last }: Trail): Course {
-  return last === null || kept.at(-1)?.[0] === last[0] ? kept : [...kept, last]
+  const points = Array.from(
+    { length: kept.length / 2 },
+    (_, i) => [kept[2 * i] ?? NaN, kept[2 * i + 1] ?? NaN] as const,
+  )
+  return last === null || points.at(-1)?.[0] === last[0] ? points : [...points, last]
 }
 
 /**
@@ -143,7 +173,10 @@ function fnv1a(text: string): string {
 
 /** A transition, before Prometheus is asked about it. */
 export interface Happened {
-  readonly transition: Transition
+  readonly transition: IncidentTransition
+  /** The incident's, where it is not that of the rules' pairs. */
+  readonly id?: string
+  readonly mergedInto?: string
   readonly startedSeconds: number
   readonly before: IncidentState
   readonly after: IncidentState
@@ -164,11 +197,42 @@ export function happenedBetween(
   return { transition: happened, startedSeconds, before, after, timestampSeconds, trails }
 }
 
-/** The pairs that Prometheus is asked about: those that are hot, or all that are not cold when none is. */
-export function askedPairs({ after, trails }: Happened, { pairs }: IncidentRules): readonly Pair[] {
-  const notCold = pairs.filter((_, i) => trails[i]?.firstAnomalousSeconds !== null)
+/** The pairs that the incident is about: those that are hot, or all that are not cold when none is. */
+function involvedPairs({ after, trails }: Happened, { pairs }: IncidentRules): readonly Pair[] {
   const hot = pairs.filter((pair, i) => (after.accumulators[i] ?? 0) > pair.accumulatorThreshold)
-  return hot.length > 0 ? hot : notCold
+  return hot.length > 0 ? hot : pairs.filter((_, i) => isTold(after.accumulators[i], trails[i]))
+}
+
+function isTold(accumulator = 0, { firstAnomalousSeconds }: Trail = NO_TRAIL): boolean {
+  return accumulator > 0 || firstAnomalousSeconds !== null
+}
+
+/**
+ * The pairs that Prometheus is asked about, at most MAX_ASKED. Of more, those that no hot pair leads on from, since what is
+ * slow there makes the others slow; of these, those whose destination the most of them share.
+ */
+export function askedPairs(happened: Happened, rules: IncidentRules): readonly Pair[] {
+  const involved = involvedPairs(happened, rules)
+  if (involved.length <= MAX_ASKED) return involved
+  const callers = new Set(involved.map(({ source }) => source))
+  const ends = new Map<string, number>()
+  for (const { destination } of involved) {
+    if (!callers.has(destination)) ends.set(destination, (ends.get(destination) ?? 0) + 1)
+  }
+  const shared = ({ destination }: Pair): number => ends.get(destination) ?? 0
+  return involved.toSorted((a, b) => shared(b) - shared(a)).slice(0, MAX_ASKED)
+}
+
+/** The pairs whose monitors' values are told: the hottest, and those that are asked about. */
+export function toldPairs(happened: Happened, rules: IncidentRules): readonly Pair[] {
+  if (rules.pairs.length <= MAX_TOLD) return rules.pairs
+  const told = hottest(happened.after.accumulators, MAX_TOLD).flatMap((i) => rules.pairs[i] ?? [])
+  return [...new Set([...told, ...askedPairs(happened, rules)])]
+}
+
+/** The places of the highest levels, highest first; of equal ones the first. */
+function hottest(levels: readonly number[], count: number): readonly number[] {
+  return [...levels.keys()].sort((a, b) => (levels[b] ?? 0) - (levels[a] ?? 0)).slice(0, count)
 }
 
 /** The first anomalous poll of any pair; the incident's start when none is known. */
@@ -197,41 +261,52 @@ export function evidenceOf(
   { gauges, facts }: Findings,
   { rules, istio }: { readonly rules: IncidentRules; readonly istio: IstioNaming },
 ): Evidence {
-  const { before, after, trails, startedSeconds, timestampSeconds } = happened
+  const { before, after, trails, startedSeconds, timestampSeconds, mergedInto } = happened
   const values = 'unanswered' in gauges ? new Map<string, PairGauges>() : gauges
-  const pairs = rules.pairs.flatMap((pair, i): readonly PairEvidence[] => {
-    const { source, destination, accumulatorThreshold } = pair
-    const trail = trails[i] ?? NO_TRAIL
-    const accumulator = after.accumulators[i] ?? 0
-    if (accumulator === 0 && trail.firstAnomalousSeconds === null) return []
-    const exported = values.get(pairKey(pair)) ?? NO_GAUGES
-    const { latencyMs, yhatMs } = exported
-    return [
-      {
-        source,
-        destination,
-        accumulator,
-        accumulatorThreshold,
-        hot: accumulator > accumulatorThreshold,
-        ...exported,
-        ratio: latencyMs === null || yhatMs === null || !(yhatMs > 0) ? null : latencyMs / yhatMs,
-        firstAnomalousSeconds: trail.firstAnomalousSeconds,
-        course: courseOf(trail),
-      },
-    ]
-  })
+  const notCold = rules.pairs.flatMap((_, i) => (isTold(after.accumulators[i], trails[i]) ? [i] : []))
+  const byHeat = hottest(
+    notCold.map((i) => after.accumulators[i] ?? 0),
+    MAX_TOLD,
+  ).flatMap((place) => notCold[place] ?? [])
+  const withCourse = new Set(byHeat.slice(0, MAX_ASKED))
+  const pairs = byHeat
+    .toSorted((a, b) => a - b)
+    .flatMap((i): readonly PairEvidence[] => {
+      const pair = rules.pairs[i]
+      if (pair === undefined) return []
+      const { source, destination, accumulatorThreshold } = pair
+      const trail = trails[i] ?? NO_TRAIL
+      const accumulator = after.accumulators[i] ?? 0
+      const exported = values.get(pairKey(pair)) ?? NO_GAUGES
+      const { latencyMs, yhatMs } = exported
+      return [
+        {
+          source,
+          destination,
+          accumulator,
+          accumulatorThreshold,
+          hot: accumulator > accumulatorThreshold,
+          ...exported,
+          ratio: latencyMs === null || yhatMs === null || !(yhatMs > 0) ? null : latencyMs / yhatMs,
+          firstAnomalousSeconds: trail.firstAnomalousSeconds,
+          course: withCourse.has(i) ? courseOf(trail) : [],
+        },
+      ]
+    })
   const asked = askedPairs(happened, rules)
-  const suspect = suspectIn(happened, asked, facts)
+  const suspect = suspectIn(happened, involvedPairs(happened, rules), facts)
   const startSeconds = firstAnomalousSeconds(happened) - SHOWN_WINDOWS * istio.window.seconds
   return {
-    id: incidentId(startedSeconds, rules.pairs),
+    id: happened.id ?? incidentId(startedSeconds, rules.pairs),
     transition: happened.transition,
+    ...(mergedInto === undefined ? {} : { mergedInto }),
     severity: after.open?.severity ?? null,
     previousSeverity: before.open?.severity ?? null,
     startedSeconds,
     timestampSeconds,
     temperature: temperatureOf(after.accumulators),
     pairs,
+    ...(notCold.length > pairs.length ? { pairsLeftOut: notCold.length - pairs.length } : {}),
     suspect,
     hints: [
       ...('unanswered' in gauges ? [`not answered: the monitors' values (${plainName(gauges.unanswered)})`] : []),
@@ -271,16 +346,17 @@ function suspectFirst(asked: readonly Pair[], suspect: Suspect): readonly Pair[]
 /** Asked for where no monitor says which quantile it scores. */
 export const DEFAULT_QUANTILE = 0.5
 
-function suspectIn({ after }: Happened, asked: readonly Pair[], facts: Findings['facts']): Suspect {
+function suspectIn({ after, mergedInto }: Happened, involved: readonly Pair[], facts: Findings['facts']): Suspect {
+  if (mergedInto !== undefined) return { kind: 'none', because: `incident ${mergedInto} goes on with it` }
   if (after.open === null) return { kind: 'none', because: 'the incident is over: its earlier transitions tell' }
   const known = 'unanswered' in facts ? null : facts
   const injected = (pair: Pair): MeshFacts['injected'] =>
     (known?.injected ?? []).filter((fault) => pairKey(fault) === pairKey(pair))
-  const hot = asked.map(({ source, destination }) => {
+  const hot = involved.map(({ source, destination }) => {
     const pair = { source, destination }
     return { ...pair, facts: known?.edges.get(pairKey(pair)) ?? null, injected: injected(pair) }
   })
-  const keys = new Set(asked.map(pairKey))
+  const keys = new Set(involved.map(pairKey))
   const others = [...(known?.edges ?? [])].flatMap(([key, edge]) =>
     keys.has(key)
       ? []
@@ -333,7 +409,7 @@ const MAX_TOLD_PAIRS = 4
 
 /** The packet in three lines for people: what, how severe, since when, by how much; whose fault; how to see it again. */
 export function evidenceText(evidence: Evidence): readonly [string, string, string] {
-  const { transition: what, severity, previousSeverity, suspect, hints, pairs, queries } = evidence
+  const { transition: what, severity, previousSeverity, suspect, hints, pairs, pairsLeftOut = 0, queries } = evidence
   const level =
     severity === null
       ? `was Sev ${previousSeverity ?? '?'}`
@@ -341,10 +417,11 @@ export function evidenceText(evidence: Evidence): readonly [string, string, stri
         ? `Sev ${severity}`
         : `Sev ${severity}, was Sev ${previousSeverity}`
   const told = pairs.toSorted((a, b) => b.accumulator - a.accumulator).map(pairWords)
+  const more = pairs.length + pairsLeftOut - MAX_TOLD_PAIRS
   const [query] = queries
   const lines = [
-    `Incident ${evidence.id} ${what} (${level}) at ${isoTime(evidence.timestampSeconds)}, began ${isoTime(evidence.startedSeconds)}, temperature ${rounded(evidence.temperature)}: ${firstFew(told, MAX_TOLD_PAIRS, '; ')}`,
-    [suspectWords(suspect), ...hints.filter((hint) => !isTold(hint, suspect))].join('. '),
+    `Incident ${evidence.id} ${what} (${level}) at ${isoTime(evidence.timestampSeconds)}, began ${isoTime(evidence.startedSeconds)}, temperature ${rounded(evidence.temperature)}: ${[...told.slice(0, MAX_TOLD_PAIRS), ...(more > 0 ? [`${more} more`] : [])].join('; ')}`,
+    [suspectWords(suspect), ...hints.filter((hint) => !isSuspects(hint, suspect))].join('. '),
     query === undefined
       ? 'See it again: nothing to ask for'
       : `See it again from ${isoTime(query.startSeconds)} to ${isoTime(query.endSeconds)}: ${query.expression}${queries.length > 1 ? ` (and ${queries.length - 1} more in the JSON)` : ''}`,
@@ -353,7 +430,7 @@ export function evidenceText(evidence: Evidence): readonly [string, string, stri
 }
 
 /** A fault on the suspected way is part of why it is suspected. */
-function isTold(hint: string, suspect: Suspect): boolean {
+function isSuspects(hint: string, suspect: Suspect): boolean {
   return suspect.kind === 'between' && hint.startsWith(FAULT_INJECTED) && hint.endsWith(` on ${pairName(suspect)}`)
 }
 

@@ -9,7 +9,7 @@ export interface IncidentRecord {
   /** Unix seconds. */
   readonly startedSeconds: number
   readonly endedSeconds: number | null
-  readonly outcome: 'open' | 'resolved' | 'expired'
+  readonly outcome: 'open' | 'resolved' | 'expired' | 'merged'
   /** In time order: the first and the newest MAX_TRANSITIONS - 1. */
   readonly transitions: readonly Evidence[]
   /** How many were left out after the first. */
@@ -31,7 +31,7 @@ export const MAX_TRANSITIONS = 50
 export function withTransition(history: IncidentHistory, evidence: Evidence): IncidentHistory {
   const { id, severity, previousSeverity, startedSeconds, timestampSeconds, transition } = evidence
   const known = history.find((record) => record.id === id)
-  const closed = transition === 'resolved' || transition === 'expired'
+  const closed = transition === 'resolved' || transition === 'expired' || transition === 'merged'
   const transitions = [...(known?.transitions ?? []), evidence]
   const leftOut = transitions.length > MAX_TRANSITIONS ? 1 : 0
   const worst = Math.min(known?.severity ?? 2, severity ?? 2, previousSeverity ?? 2) === 1 ? 1 : 2

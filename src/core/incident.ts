@@ -117,7 +117,12 @@ function silentFor(heardSeconds: number | null | undefined, nowSeconds: number):
   return heardSeconds === null || heardSeconds === undefined ? Infinity : nowSeconds - heardSeconds
 }
 
-function nextAccumulator(level: number, verdict: PairVerdict, rules: IncidentRules): number {
+/** What a poll makes of one accumulator. */
+export function nextAccumulator(
+  level: number,
+  verdict: PairVerdict,
+  rules: Pick<IncidentRules, 'accumulatorMax' | 'coolBy'>,
+): number {
   switch (verdict.kind) {
     case 'anomalous':
       return Math.min(rules.accumulatorMax, level + verdict.anomalyCount)

@@ -12,6 +12,10 @@ export interface Metric {
   readonly values?: readonly string[]
 }
 
+/** Why an edge of a mesh is not watched. */
+export const REFUSALS = ['max_edges', 'unknown', 'bad_name'] as const
+export type Refusal = (typeof REFUSALS)[number]
+
 const PAIR = ['source', 'destination'] as const
 const SCORED = [...PAIR, 'quantile'] as const
 
@@ -87,6 +91,43 @@ export const MONITOR_COUNTERS = {
   },
 } as const satisfies Readonly<Record<string, Metric>>
 
+/** Of a monitor that watches a whole mesh, or a shard of it. */
+export const MESH_METRICS = {
+  edges: {
+    name: 'meshfever_edges',
+    type: 'gauge',
+    help: 'Edges that are watched, by the verdict of the last poll',
+    labels: ['state'],
+    values: VERDICTS,
+  },
+  refused: {
+    name: 'meshfever_edges_refused',
+    type: 'gauge',
+    help: 'Edges of the last answer that are not watched: no room within --max-edges, an end that Istio does not know, or a name that is none',
+    labels: ['reason'],
+    values: REFUSALS,
+  },
+  readings: {
+    name: 'meshfever_edge_readings_total',
+    type: 'counter',
+    help: 'Readings of edges by what they came to, one per watched edge and poll',
+    labels: ['outcome'],
+    values: POLL_OUTCOMES,
+  },
+  shardOrdinal: {
+    name: 'meshfever_shard_ordinal',
+    type: 'gauge',
+    help: 'Which shard of the mesh this monitor watches, from 1 to meshfever_shards',
+    labels: [],
+  },
+  shards: {
+    name: 'meshfever_shards',
+    type: 'gauge',
+    help: 'Into how many shards this monitor takes the mesh to be divided',
+    labels: [],
+  },
+} as const satisfies Readonly<Record<string, Metric>>
+
 /** The incident daemon's. */
 export const INCIDENT_GAUGES = {
   temperature: {
@@ -104,7 +145,7 @@ export const INCIDENT_GAUGES = {
   severity: {
     name: 'lab7_incident_severity',
     type: 'gauge',
-    help: 'Severity of the open incident: 1 several pairs hot, 2 one pair, 0 no incident',
+    help: 'Severity of the open incident, the worst of several: 1 several pairs hot, 2 one pair, 0 no incident',
     labels: [],
   },
   sev1: { name: 'lab7_incident_sev1', type: 'gauge', help: '1 while a Sev 1 incident is open, else 0', labels: [] },
@@ -112,7 +153,35 @@ export const INCIDENT_GAUGES = {
   started: {
     name: 'lab7_incident_started_timestamp_seconds',
     type: 'gauge',
-    help: 'When the open incident began, unix seconds; absent without one',
+    help: 'When the open incident began, unix seconds, the oldest of several; absent without one',
+    labels: [],
+  },
+} as const satisfies Readonly<Record<string, Metric>>
+
+/** The incident daemon's for a whole mesh, besides. Of the accumulators only those above 0 are exported. */
+export const MESH_INCIDENT_GAUGES = {
+  open: {
+    name: 'lab7_incident_open',
+    type: 'gauge',
+    help: 'How many incidents are open, each with its own part of the mesh',
+    labels: [],
+  },
+  incidentTemperature: {
+    name: 'lab7_incident_component_temperature',
+    type: 'gauge',
+    help: 'Sum of the accumulators of the pairs of one open incident',
+    labels: ['incident'],
+  },
+  warmEdges: {
+    name: 'lab7_incident_warm_edges',
+    type: 'gauge',
+    help: 'Edges whose accumulator is above 0',
+    labels: [],
+  },
+  monitors: {
+    name: 'lab7_incident_monitors',
+    type: 'gauge',
+    help: 'Monitors that Prometheus knew of at the last poll',
     labels: [],
   },
 } as const satisfies Readonly<Record<string, Metric>>

@@ -35,22 +35,7 @@ export interface PairQuery {
  * series labelled `quantile`, the rate one labelled series="requests_per_second".
  */
 export function latencyAndTraffic(query: PairQuery): string {
-  const { window, quantiles } = query
-  const selector = pairSelector(query)
-  return [
-    ...quantiles.map((quantile) =>
-      labelled(
-        `histogram_quantile(${quantile}, sum by (le) (rate(istio_request_duration_milliseconds_bucket${selector}[${window}])))`,
-        QUANTILE_LABEL,
-        String(quantile),
-      ),
-    ),
-    labelled(
-      `sum(rate(istio_request_duration_milliseconds_count${selector}[${window}]))`,
-      SERIES_LABEL,
-      REQUESTS_PER_SECOND,
-    ),
-  ].join('\nor ')
+  return joined(latencyParts({ ...query, selector: pairSelector(query), by: [] }))
 }
 
 /**
@@ -58,11 +43,52 @@ export function latencyAndTraffic(query: PairQuery): string {
  * a fresh value from one that Prometheus still serves after its sidecar died.
  */
 export function latencyTrafficAndAge(query: PairQuery): string {
-  const age = `max(timestamp(istio_request_duration_milliseconds_count${pairSelector(query)}))`
-  return `${latencyAndTraffic(query)}\nor ${labelled(age, SERIES_LABEL, SAMPLE_TIMESTAMP_SECONDS)}`
+  return latencyTrafficAndAgeBy({ ...query, selector: pairSelector(query), by: [] })
 }
 
-function pairSelector({ pair, sourceLabel, destinationLabel, reporter }: PairQuery): string {
+/** What is asked of Istio's histograms: of all series that a selector matches, one answer for each set of the labels `by`. */
+export interface EdgesQuery extends Pick<PairQuery, 'window' | 'quantiles'> {
+  /** With its braces. */
+  readonly selector: string
+  readonly by: readonly string[]
+}
+
+/** As latencyTrafficAndAge, of many pairs at once. */
+export function latencyTrafficAndAgeBy(edges: EdgesQuery): string {
+  const { selector, by } = edges
+  const newest = `max${grouping(by)}(timestamp(istio_request_duration_milliseconds_count${selector}))`
+  return joined([...latencyParts(edges), labelled(newest, SERIES_LABEL, SAMPLE_TIMESTAMP_SECONDS)])
+}
+
+function latencyParts({ selector, by, window, quantiles }: EdgesQuery): readonly string[] {
+  const buckets = `sum by (${['le', ...by].join(', ')}) (rate(istio_request_duration_milliseconds_bucket${selector}[${window}]))`
+  return [
+    ...quantiles.map((quantile) =>
+      labelled(`histogram_quantile(${quantile}, ${buckets})`, QUANTILE_LABEL, String(quantile)),
+    ),
+    labelled(
+      `sum${grouping(by)}(rate(istio_request_duration_milliseconds_count${selector}[${window}]))`,
+      SERIES_LABEL,
+      REQUESTS_PER_SECOND,
+    ),
+  ]
+}
+
+/** Without labels to keep, an aggregation says none. */
+function grouping(by: readonly string[]): string {
+  return by.length === 0 ? '' : ` by (${by.join(', ')}) `
+}
+
+function joined(parts: readonly string[]): string {
+  return parts.join('\nor ')
+}
+
+/** Requests of a pair by the upper bound of their bucket, within the window. */
+export function requestsByBucket(query: Omit<PairQuery, 'quantiles'>): string {
+  return `sum by (le) (increase(istio_request_duration_milliseconds_bucket${pairSelector(query)}[${query.window}]))`
+}
+
+function pairSelector({ pair, sourceLabel, destinationLabel, reporter }: Omit<PairQuery, 'quantiles'>): string {
   return `{reporter="${reporter}",${sourceLabel}=${promqlString(pair.source)},${destinationLabel}=${promqlString(pair.destination)}}`
 }
 
@@ -72,12 +98,18 @@ function labelled(expression: string, label: string, value: string): string {
 
 const CLOSED_STRING = /^("(\\.|[^"\\])*"|'(\\.|[^'\\])*'|`[^`]*`)$/s
 
-/** @throws {UsageError} naming `what` and the place when the text is not PromQL */
-export function checkPromql(query: string, what: string): void {
+export type PromqlTree = ReturnType<typeof parser.parse>
+
+/**
+ * @returns the tree of the grammar @prometheus-io/lezer-promql
+ * @throws {UsageError} naming `what` and the place when the text is not PromQL
+ */
+export function checkPromql(query: string, what: string): PromqlTree {
   if (query.length > 1_000_000)
     throw new UsageError(`${what} must be shorter than 1,000,000 characters, got ${query.length}`)
+  const tree = parser.parse(query)
   let errorAt: number | undefined
-  parser.parse(query).iterate({
+  tree.iterate({
     enter: (node) => {
       // The grammar lets a string end with the query: an editor's courtesy, which Prometheus does not have.
       const torn = node.name === 'StringLiteral' && !CLOSED_STRING.test(query.slice(node.from, node.to))
@@ -90,4 +122,5 @@ export function checkPromql(query: string, what: string): void {
       `${what} must be a PromQL expression, got one that does not parse at character ${(errorAt ?? 0) + 1}, near ${JSON.stringify(near)}`,
     )
   }
+  return tree
 }

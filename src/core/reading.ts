@@ -79,21 +79,73 @@ export function missing(
   return { kind: 'missing', outcome, detail, timestampSeconds, requestsPerSecond }
 }
 
+/** What an answer holds of one pair: its series, told apart by their labels. */
+export interface PairSeries {
+  readonly latencies: Latency[]
+  requestsPerSecond: Single
+  /** When the newest sample was taken, unix seconds. */
+  newestSeconds: Single
+}
+
+interface Latency {
+  /** Null for a series that does not say: the one quantile that a query of one's own asks for. */
+  readonly quantile: number | null
+  readonly evaluatedSeconds: number
+  /** Undefined for a native histogram. */
+  readonly latencyMs: number | undefined
+}
+
+/** A value that one series should give. Undefined: none does. Null: several do, or one that is no number. */
+type Single = number | null | undefined
+
+export function emptyPairSeries(): PairSeries {
+  return { latencies: [], requestsPerSecond: undefined, newestSeconds: undefined }
+}
+
+/**
+ * Adds one series of an answer to its pair's.
+ *
+ * @param labels - `series` says what it holds; undefined: a latency
+ */
+export function addSeries(
+  pair: PairSeries,
+  labels: { readonly series: string | undefined; readonly quantile: string | undefined },
+  { evaluatedSeconds, value }: Pick<InstantSample, 'evaluatedSeconds' | 'value'>,
+): void {
+  if (labels.series === undefined) {
+    const quantile = labels.quantile === undefined ? null : Number(labels.quantile)
+    pair.latencies.push({ quantile, evaluatedSeconds, latencyMs: value })
+  } else if (labels.series === REQUESTS_PER_SECOND) {
+    pair.requestsPerSecond = pair.requestsPerSecond === undefined ? (value ?? null) : null
+  } else if (labels.series === SAMPLE_TIMESTAMP_SECONDS) {
+    pair.newestSeconds = pair.newestSeconds === undefined ? (value ?? null) : null
+  }
+}
+
 /** Makes one reading of the answer to a pair's query. Nothing in it is repaired: what cannot be trusted is missing. */
-export function readVector(vector: Vector, expected: Expected): Reading {
-  const latencies = vector.result.filter(({ labels }) => !labels.has(SERIES_LABEL))
-  const newest = single(vector, SAMPLE_TIMESTAMP_SECONDS)
-  if (latencies.length === 0) return missing('empty', 'Prometheus has no such series')
-  if (latencies.some(({ value }) => value === undefined)) {
+export function readVector({ result, warnings }: Vector, expected: Expected): Reading {
+  const pair = emptyPairSeries()
+  for (const sample of result) {
+    const { labels } = sample
+    addSeries(pair, { series: labels.get(SERIES_LABEL), quantile: labels.get(QUANTILE_LABEL) }, sample)
+  }
+  return readPair(pair, warnings, expected)
+}
+
+/** @param warnings - how many the answer carries as a whole */
+export function readPair(pair: PairSeries, warnings: number, expected: Expected): Reading {
+  const { latencies, newestSeconds: newest } = pair
+  const evaluatedSeconds = latencies[0]?.evaluatedSeconds
+  if (evaluatedSeconds === undefined) return missing('empty', 'Prometheus has no such series')
+  if (latencies.some(({ latencyMs }) => latencyMs === undefined)) {
     return missing('histogram', 'the answer is a native histogram, not a number')
   }
-  const evaluatedSeconds = latencies[0]?.evaluatedSeconds ?? NaN
   if (expected.lastTimestampSeconds !== null && evaluatedSeconds <= expected.lastTimestampSeconds) {
     return missing('stale', `evaluated at ${evaluatedSeconds}, not after the reading before`)
   }
   if (expected.maxAgeSeconds !== null) {
-    if (newest === undefined && expected.ageOptional !== true) return missing('stale', 'no sidecar is scraped any more')
-    const ageSeconds = newest === undefined ? 0 : evaluatedSeconds - newest
+    if (newest == null && expected.ageOptional !== true) return missing('stale', 'no sidecar is scraped any more')
+    const ageSeconds = newest == null ? 0 : evaluatedSeconds - newest
     if (!(ageSeconds <= expected.maxAgeSeconds)) {
       return missing(
         'stale',
@@ -101,14 +153,15 @@ export function readVector(vector: Vector, expected: Expected): Reading {
       )
     }
   }
-  const rate = single(vector, REQUESTS_PER_SECOND)
-  const requestsPerSecond = isRate(rate) ? rate : null
+  const requestsPerSecond = isRate(pair.requestsPerSecond) ? pair.requestsPerSecond : null
   const scored: QuantileLatency[] = []
   let trouble: Reading | undefined
   for (const quantile of expected.quantiles) {
-    const found = latencies.filter(({ labels }) => isQuantile(labels, quantile, expected.quantiles.length))
+    const found = latencies.filter(
+      (latency) => latency.quantile === quantile || (latency.quantile === null && expected.quantiles.length === 1),
+    )
     if (found.length > 1) return missing('multi', `${found.length} series where one was expected`)
-    const latencyMs = found[0]?.value
+    const latencyMs = found[0]?.latencyMs
     if (latencyMs === undefined || Number.isNaN(latencyMs)) continue
     if (latencyMs >= 0 && latencyMs <= MAX_LATENCY_MS) scored.push({ quantile, latencyMs })
     else if (Number.isFinite(latencyMs)) trouble ??= missing('out_of_domain', `latency is ${latencyMs} ms`)
@@ -120,7 +173,7 @@ export function readVector(vector: Vector, expected: Expected): Reading {
   }
   return {
     kind: 'sample',
-    outcome: vector.warnings > 0 ? 'warnings' : 'ok',
+    outcome: warnings > 0 ? 'warnings' : 'ok',
     sample: {
       timestampSeconds: evaluatedSeconds,
       latencies: scored,
@@ -129,17 +182,6 @@ export function readVector(vector: Vector, expected: Expected): Reading {
   }
 }
 
-export function isRate(value: number | undefined): value is number {
-  return value !== undefined && Number.isFinite(value) && value >= 0
-}
-
-/** A series without the label is the one quantile that a query of one's own asks for. */
-function isQuantile(labels: InstantSample['labels'], quantile: number, scored: number): boolean {
-  const label = labels.get(QUANTILE_LABEL)
-  return label === undefined ? scored === 1 : Number(label) === quantile
-}
-
-function single(vector: Vector, series: string): number | undefined {
-  const found = vector.result.filter(({ labels }) => labels.get(SERIES_LABEL) === series)
-  return found.length === 1 ? found[0]?.value : undefined
+export function isRate(value: number | null | undefined): value is number {
+  return value != null && Number.isFinite(value) && value >= 0
 }

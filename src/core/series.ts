@@ -71,15 +71,19 @@ export interface Matrix {
   readonly reordered: number
 }
 
+/** What is around the results of a successful answer. */
+export interface Envelope {
+  readonly result: readonly unknown[]
+  readonly warnings: number
+}
+
 /**
- * The `data` of a successful answer of Prometheus's query API, checked.
+ * Checks all of an answer but its results.
  *
  * @param expected - the result type asked for
  * @throws {ShapeError} with the path of the first thing that is not as promised
  */
-export function parseAnswer(document: unknown, expected: 'vector'): Vector
-export function parseAnswer(document: unknown, expected: 'matrix'): Matrix
-export function parseAnswer(document: unknown, expected: 'vector' | 'matrix'): Vector | Matrix {
+export function parseEnvelope(document: unknown, expected: 'vector' | 'matrix'): Envelope {
   if (!isObject(document)) throw new ShapeError('bad_shape', `expected an object, got ${glimpse(document)}`)
   if (document['status'] === 'error') {
     throw new ShapeError(
@@ -98,7 +102,19 @@ export function parseAnswer(document: unknown, expected: 'vector' | 'matrix'): V
   const result = data['result']
   if (!Array.isArray(result))
     throw new ShapeError('bad_shape', `data.result: expected an array, got ${glimpse(result)}`)
-  const warnings = Array.isArray(document['warnings']) ? document['warnings'].length : 0
+  return { result, warnings: Array.isArray(document['warnings']) ? document['warnings'].length : 0 }
+}
+
+/**
+ * The `data` of a successful answer of Prometheus's query API, checked.
+ *
+ * @param expected - the result type asked for
+ * @throws {ShapeError} with the path of the first thing that is not as promised
+ */
+export function parseAnswer(document: unknown, expected: 'vector'): Vector
+export function parseAnswer(document: unknown, expected: 'matrix'): Matrix
+export function parseAnswer(document: unknown, expected: 'vector' | 'matrix'): Vector | Matrix {
+  const { result, warnings } = parseEnvelope(document, expected)
   if (expected === 'vector') {
     return { resultType: 'vector', warnings, result: result.map((item, i) => parseInstant(item, `data.result[${i}]`)) }
   }
@@ -152,13 +168,22 @@ function parseSample(sample: unknown, path: string): readonly [timeSeconds: numb
 
 function parseInstant(item: unknown, path: string): InstantSample {
   const labels = parseLabels(item, path)
+  return { labels, ...parseInstantValue(item as object, path) }
+}
+
+/**
+ * What an element of an instant vector holds besides its labels.
+ *
+ * @throws {ShapeError} when that is no sample
+ */
+export function parseInstantValue(item: object, path: string): Omit<InstantSample, 'labels'> {
   const { value, histogram } = item as { readonly value?: unknown; readonly histogram?: unknown }
   if (value === undefined && Array.isArray(histogram)) {
     const [time] = histogram as readonly unknown[]
-    return { labels, evaluatedSeconds: typeof time === 'number' ? time : NaN, value: undefined }
+    return { evaluatedSeconds: typeof time === 'number' ? time : NaN, value: undefined }
   }
   const [evaluatedSeconds, number] = parseSample(value, `${path}.value`)
-  return { labels, evaluatedSeconds, value: number }
+  return { evaluatedSeconds, value: number }
 }
 
 function parseSeries(item: unknown, path: string): { readonly series: Series; readonly reordered: number } {

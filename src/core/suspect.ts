@@ -30,36 +30,97 @@ const FEW = 5
 /** The callee explains its caller's wait when its own latency rose by at least this part of what the caller's rose by. */
 const EXPLAINED = 0.5
 
+/** A place that explains all hot pairs but fewer than this part of those it explains is named all the same. */
+const STRAY = 0.1
+
 /**
  * @param others - edges that leave the hot pairs' services and are not hot, or not watched: where a hot pair's callee waits
  * for one of them long enough to explain it, it is the edge that is judged
  */
 export function suspectOf(hot: readonly HotPair[], others: readonly HotPair[] = []): Suspect {
   if (hot.length === 0) return { kind: 'none', because: 'no pair is hot' }
-  const hotPairs = [...hot, ...others.filter((other) => hot.some((pair) => explainsWait(pair, other)))]
-  const places = new Map(hotPairs.map((pair) => [pairKey(pair), placeOf(pair)]))
-  const at = (pair: Pair): Place['at'] => places.get(pairKey(pair))?.at ?? 'untold'
-  // Downstream first: who waits for a slow callee is slow, too, unless the time is measured to be lost on the way to it.
-  const waitsFor = (pair: HotPair): readonly HotPair[] =>
-    at(pair) === 'between' ? [] : hotPairs.filter(({ source }) => source === pair.destination)
-  const ends = hotPairs.filter((pair) => waitsFor(pair).length === 0)
-  const [end] = ends
-  const explained = reached(ends, hotPairs, waitsFor)
-  if (end === undefined || explained.size < hotPairs.length) {
-    return { kind: 'none', because: `${names(hotPairs)} call each other in a circle: which of them began is not told` }
+  const measured = hot.filter(({ facts }) => facts !== null)
+  const mesh = hotMesh([...hot, ...others.filter((other) => measured.some((pair) => explainsWait(pair, other)))])
+  const main = mainPart(mesh)
+  if (main === null) return suspectIn(mesh)
+  const suspect = suspectIn(main)
+  const kept = new Set(main.pairs)
+  const strays = names(mesh.pairs.filter((pair) => !kept.has(pair)))
+  return { ...suspect, because: `${suspect.because}; ${strays} lead elsewhere` }
+}
+
+/** The hot pairs as a graph. */
+interface HotMesh {
+  readonly pairs: readonly HotPair[]
+  readonly place: (pair: Pair) => Place
+  /** Those that wait for no hot pair. Downstream first: who waits for a slow callee is slow, too. */
+  readonly ends: readonly HotPair[]
+  /** Those from which one of `some` is reached along hot pairs, these included. */
+  readonly leadingTo: (some: readonly HotPair[]) => ReadonlySet<HotPair>
+}
+
+function hotMesh(pairs: readonly HotPair[]): HotMesh {
+  const places = new Map(pairs.map((pair) => [pairKey(pair), placeOf(pair)]))
+  const place = (pair: Pair): Place => places.get(pairKey(pair)) ?? { at: 'untold', because: '' }
+  const sources = new Set(pairs.map(({ source }) => source))
+  const callers = new Map<string, HotPair[]>()
+  // Unless the time is measured to be lost on the way to it: then a pair waits for nobody.
+  const waiting = pairs.filter((pair) => place(pair).at !== 'between' && sources.has(pair.destination))
+  for (const pair of waiting) {
+    const known = callers.get(pair.destination)
+    if (known === undefined) callers.set(pair.destination, [pair])
+    else known.push(pair)
   }
-  const upstream = hotPairs.filter((pair) => !ends.includes(pair))
+  const waits = new Set(waiting)
+  return {
+    pairs,
+    place,
+    ends: pairs.filter((pair) => !waits.has(pair)),
+    leadingTo: (some) => {
+      const found = new Set(some)
+      // A set that grows is walked to its new end.
+      for (const { source } of found) for (const caller of callers.get(source) ?? []) found.add(caller)
+      return found
+    },
+  }
+}
+
+/**
+ * The part of a large incident that leads to one destination, when it is nearly all of it: in a mesh of thousands of pairs
+ * some are always hot for a reason of their own. Null when there is no such part, or nothing beside it.
+ */
+function mainPart({ pairs, ends, leadingTo }: HotMesh): HotMesh | null {
+  const byDestination = new Map<string, HotPair[]>()
+  for (const end of ends) byDestination.set(end.destination, [...(byDestination.get(end.destination) ?? []), end])
+  const [largest] = [...byDestination.values()].sort((a, b) => b.length - a.length)
+  if (largest === undefined) return null
+  const part = leadingTo(largest)
+  const strays = pairs.length - part.size
+  return strays > 0 && strays < STRAY * part.size ? hotMesh(pairs.filter((pair) => part.has(pair))) : null
+}
+
+function suspectIn({ pairs, place, ends, leadingTo }: HotMesh): Suspect {
+  const at = (pair: Pair): Place['at'] => place(pair).at
+  const [end] = ends
+  if (end === undefined || leadingTo(ends).size < pairs.length) {
+    return { kind: 'none', because: `${names(pairs)} call each other in a circle: which of them began is not told` }
+  }
+  const last = new Set(ends)
+  const upstream = pairs.filter((pair) => !last.has(pair))
   const waiting = upstream.length === 0 ? '' : `; ${names(upstream)} ${upstream.length === 1 ? 'waits' : 'wait'} for it`
-  const because = (pair: HotPair): string => places.get(pairKey(pair))?.because ?? ''
+  const because = (pair: HotPair): string => place(pair).because
   if (ends.length === 1) return suspectOfOne(end, at(end), { because: because(end), waiting })
 
   const told = firstFew(
-    ends.map((pair) => `${pairName(pair)}: ${because(pair)}`),
+    // Measured ones first: of a large incident only some pairs are.
+    ends.toSorted((a, b) => unmeasured(a) - unmeasured(b)).map((pair) => `${pairName(pair)}: ${because(pair)}`),
     FEW,
     '; ',
   )
   if (ends.every(({ destination }) => destination === end.destination)) {
-    const onTheWay = ends.every((pair) => at(pair) === 'between') ? ', on the way into it' : ''
+    const measured = ends.filter(({ facts }) => facts !== null)
+    const onTheWay =
+      measured.length > 0 && measured.every((pair) => at(pair) === 'between') ? ', on the way into it' : ''
     return {
       kind: 'service',
       name: end.destination,
@@ -74,6 +135,10 @@ export function suspectOf(hot: readonly HotPair[], others: readonly HotPair[] = 
     }
   }
   return { kind: 'none', because: `${ends.length} places, and nothing that they share (${told})` }
+}
+
+function unmeasured({ facts }: HotPair): number {
+  return facts === null ? 1 : 0
 }
 
 function suspectOfOne(
@@ -91,20 +156,6 @@ function suspectOfOne(
         ? { kind: 'none', because }
         : { kind: 'service', name: destination, because: `it is the furthest downstream${waiting}; ${because}` }
   }
-}
-
-/** The pairs from which one of `ends` is reached along hot pairs, the ends included. */
-function reached(
-  ends: readonly HotPair[],
-  pairs: readonly HotPair[],
-  waitsFor: (pair: HotPair) => readonly HotPair[],
-): ReadonlySet<HotPair> {
-  const found = new Set(ends)
-  for (let before = -1; before < found.size;) {
-    before = found.size
-    for (const pair of pairs) if (waitsFor(pair).some((callee) => found.has(callee))) found.add(pair)
-  }
-  return found
 }
 
 /** Whether what `pair`'s callee waits for `other`, as often as it asks, explains how much slower the callee became. */
