@@ -7,7 +7,7 @@ import { test } from 'node:test'
 import { createRequestMetrics, EXPOSITION_CONTENT_TYPE } from '../src/testbed/istio-metrics.js'
 import { findPrometheus, startPrometheus, writeTargets } from '../src/testbed/prometheus-server.js'
 import { fakeRuntime } from './helpers/fake-runtime.js'
-import { CART_DELAY, delayOf, logLine, startLabCluster, there } from './helpers/lab-cluster.js'
+import { CART_DELAY, delayOf, failureOf, logLine, startLabCluster, there } from './helpers/lab-cluster.js'
 import { startHttpServer } from './helpers/local-server.js'
 import { PROGRAM } from './helpers/program.js'
 import { temporaryFile, temporaryFolder } from './helpers/temporary-folder.js'
@@ -59,7 +59,7 @@ test(
 
     // Of another name, and so without effect on this sidecar.
     await stage.applyFault(delayOf('frontend', 'cartservice', { name: 'nobody-takes-it' }))
-    await assert.rejects(stage.failed, {
+    await assert.rejects(failureOf(stage), {
       message:
         /^fault "cart delay" took no effect within 6 s .*: look for another VirtualService or an EnvoyFilter for the same host/,
     })

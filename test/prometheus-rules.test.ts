@@ -11,6 +11,7 @@ import { RULES, renderManifests } from '../scripts/manifests.js'
 import {
   INCIDENT_COUNTERS,
   INCIDENT_GAUGES,
+  MESH_METRICS,
   type Metric,
   MONITOR_COUNTERS,
   MONITOR_GAUGES,
@@ -96,6 +97,7 @@ test('rules: promtool finds nothing wrong', { skip }, () => {
 const METRICS: readonly Metric[] = [
   MONITOR_GAUGES,
   MONITOR_COUNTERS,
+  MESH_METRICS,
   INCIDENT_GAUGES,
   INCIDENT_COUNTERS,
   SELF_METRICS,
@@ -126,7 +128,9 @@ function unknownNames(query: string): readonly string[] {
 
 test('rules: every expression parses, and its metrics, labels and values are ones that the code exports', () => {
   for (const { expr, alert, record, annotations } of ALL_RULES) {
-    const inner = [...(annotations?.['description'] ?? '').matchAll(/query "([^"]*)"/g)].map(([, query = '']) => query)
+    const inner = [...(annotations?.['description'] ?? '').matchAll(/query (["`])(.*?)\1/g)].map(
+      ([, , query = '']) => query,
+    )
     for (const query of [expr, ...inner]) {
       const what = alert ?? record ?? ''
       checkPromql(query, what)
@@ -199,6 +203,49 @@ function incident(instance: string, { sev1 = always(0), sev2 = always(0), accumu
   }
 }
 
+/** One of the monitors of a mesh, with an edge that is there and one that is gone. */
+function shard(
+  instance: string,
+  ordinal: number,
+  {
+    of = always(2),
+    states = { ok: always(2) },
+    refused = always(0),
+  }: { of?: string; states?: Readonly<Record<string, string>>; refused?: string } = {},
+): World {
+  const edges = [`source="frontend",destination="${instance}"`, `source="frontend",destination="gone"`]
+  return {
+    ...self(instance, 'monitor'),
+    [`meshfever_shards{${target(instance)}}`]: of,
+    [`meshfever_shard_ordinal{${target(instance)}}`]: always(ordinal),
+    ...Object.fromEntries(
+      ['ok', 'anomalous', 'low_traffic', 'no_data', 'warming'].map((state) => [
+        `meshfever_edges{${target(instance)},state="${state}"}`,
+        states[state] ?? always(0),
+      ]),
+    ),
+    [`meshfever_edges_refused{${target(instance)},reason="max_edges"}`]: refused,
+    [`meshfever_edges_refused{${target(instance)},reason="unknown"}`]: always(7),
+    ...Object.fromEntries(
+      edges.flatMap((edge, i) =>
+        ['ok', 'no_data'].map((verdict) => [
+          `lab7_verdict{${target(instance)},${edge},verdict="${verdict}"}`,
+          always(Number((verdict === 'no_data') === (i === 1))),
+        ]),
+      ),
+    ),
+  }
+}
+
+/** Two shards and an incident daemon without a hot edge, which then exports no accumulator. */
+const MESH: World = {
+  ...self('i1', 'incident'),
+  [`lab7_incident_sev1{${target('i1')}}`]: always(0),
+  [`lab7_incident_sev2{${target('i1')}}`]: always(0),
+  ...shard('m1', 1),
+  ...shard('m2', 2),
+}
+
 /** One incident daemon, a monitor for each of two pairs. */
 const NORMAL: World = { ...incident('i1'), ...monitor('cart1', 'cart'), ...monitor('pay1', 'pay') }
 /** The same, everything twice. */
@@ -248,6 +295,13 @@ const MONITOR_UNANSWERED = fires('MeshfeverNoSuccessfulPoll', 'critical', { comm
 const INCIDENT_UNANSWERED = fires('MeshfeverNoSuccessfulPoll', 'critical', { command: 'incident' })
 const MONITOR_SKIPS = fires('MeshfeverPollsSkipped', 'warning', { command: 'monitor', ...OF_CART })
 const INCIDENT_SKIPS = fires('MeshfeverPollsSkipped', 'warning', { command: 'incident' })
+
+const SHARD_MISSING = fires('MeshfeverShardMissing', 'warning')
+const SHARDS_DISAGREE = fires('MeshfeverShardsDisagree', 'warning')
+const EDGES_REFUSED = fires('MeshfeverEdgesRefused', 'warning')
+const MESH_NO_DATA = fires('MeshfeverMeshNoData', 'warning')
+const SHARD_UNANSWERED = fires('MeshfeverNoSuccessfulPoll', 'critical', { command: 'monitor', shard: '2' })
+const SHARD_SKIPS = fires('MeshfeverPollsSkipped', 'warning', { command: 'monitor', shard: '2' })
 
 /** All alerts that fire at that minute. */
 const firing = (minutes: number, ...alerts: readonly string[]): Expectation => ({
@@ -387,6 +441,70 @@ const CASES: readonly Case[] = [
     queries: [firing(5, WATCHDOG), firing(30, WATCHDOG)],
   },
   {
+    name: 'nothing but the watchdog fires for a mesh, whose edges come and go, with replicas of a shard or not',
+    world: { ...MESH, ...shard('m2b', 2) },
+    queries: [0, 5, 15, 30].map((minutes) => firing(minutes, WATCHDOG)),
+  },
+  {
+    name: 'a shard that is gone is missed after three minutes, for as long as it is, unless it has a replica',
+    world: without({ ...MESH, ...shard('m1b', 1) }, 'm2', 10),
+    queries: [firing(12.75, WATCHDOG), firing(13.5, SHARD_MISSING, WATCHDOG), firing(30, SHARD_MISSING, WATCHDOG)],
+  },
+  {
+    name: 'a replica of a shard that is gone is not missed',
+    world: without({ ...MESH, ...shard('m1b', 1) }, 'm1', 10),
+    queries: [firing(13.5, WATCHDOG), firing(30, WATCHDOG)],
+  },
+  {
+    name: 'a shard that was never there is missed, and so are all of them when none is left',
+    world: without(without(MESH, 'm2'), 'm1', 10),
+    queries: [
+      firing(0.5, WATCHDOG),
+      firing(1, SHARD_MISSING, WATCHDOG),
+      firing(20, SHARD_MISSING, WATCHDOG),
+      firing(30, SHARD_MISSING, WATCHDOG),
+    ],
+  },
+  {
+    name: 'shards that do not agree on their number are an alert after ten minutes, which a rolling update is not',
+    world: {
+      ...MESH,
+      ...shard('m1', 1, { of: '2x19 3x100' }),
+      ...shard('m2', 2, { of: '2x39 3x24 4x55' }),
+      ...shard('m3', 3, { of: '_x20 3x100' }),
+      ...shard('m4', 4, { of: always(4) }),
+    },
+    queries: [firing(9.5, WATCHDOG), firing(12, SHARDS_DISAGREE, WATCHDOG), firing(29, SHARDS_DISAGREE, WATCHDOG)],
+  },
+  {
+    name: 'edges refused for want of room are an alert, edges with an unknown end are none',
+    world: { ...MESH, ...shard('m2', 2, { refused: '0x39 3x80' }) },
+    queries: [firing(19.5, WATCHDOG), firing(20.5, EDGES_REFUSED, WATCHDOG), firing(30, EDGES_REFUSED, WATCHDOG)],
+  },
+  {
+    name: 'no data for most edges of a mesh is one alert, for some of them or for one shard it is none',
+    world: {
+      ...MESH,
+      ...shard('m1', 1, { states: { ok: '60x39 40x80', no_data: '40x39 60x80' } }),
+      ...shard('m2', 2, { states: { ok: '10x59 40x60', no_data: '90x59 60x60' } }),
+    },
+    queries: [firing(15, WATCHDOG), firing(22, MESH_NO_DATA, WATCHDOG), firing(30, MESH_NO_DATA, WATCHDOG)],
+  },
+  {
+    name: 'a mesh without an edge is an alert, an empty shard is none',
+    world: {
+      ...MESH,
+      ...shard('m1', 1, { states: { ok: '5x39 0x80' } }),
+      ...shard('m2', 2, { states: {} }),
+    },
+    queries: [firing(15, WATCHDOG), firing(20.5, MESH_NO_DATA, WATCHDOG)],
+  },
+  {
+    name: 'a shard that gets no answer, or skips its polls, is an alert with its number and not one for each edge',
+    world: polling(polling(MESH, 'm2', { ok: '0+2x40 80x80', conn: '0x40 0+2x80', skipped: '0+1x120' }), 'i1', {}),
+    queries: [firing(4, WATCHDOG), firing(30, SHARD_SKIPS, SHARD_UNANSWERED, WATCHDOG)],
+  },
+  {
     name: 'a third of the polls skipped is an alert, one in thirty is not',
     world: polling(
       polling(polling(NORMAL, 'cart1', { ok: '0+2x120', skipped: '0+1x120' }), 'i1', {
@@ -458,8 +576,8 @@ for (const { name, find, replace } of [
   },
   {
     name: 'no data of one replica taken for no data',
-    find: 'min by (source, destination) (min_over',
-    replace: 'max by (source, destination) (min_over',
+    find: 'min by (source, destination) (\n            min_over',
+    replace: 'max by (source, destination) (\n            min_over',
   },
   {
     name: 'an answer that nothing is there taken for none',
@@ -468,11 +586,48 @@ for (const { name, find, replace } of [
   },
   {
     name: 'one replica without an answer taken for all',
-    find: 'max by (command, source, destination) (\n            sum by',
-    replace: 'min by (command, source, destination) (\n            sum by',
+    find: 'max by (command, source, destination, shard) (\n            sum by',
+    replace: 'min by (command, source, destination, shard) (\n            sum by',
   },
   { name: 'skipped polls from one half on', find: ') > 0.1', replace: ') > 0.5' },
   { name: 'skipped polls from one in a hundred on', find: ') > 0.1', replace: ') > 0.01' },
+  {
+    name: 'an edge of a mesh taken for a pair without data',
+    find: '            unless on (job, instance)\n            max_over_time(meshfever_shards[5m])\n          ) == 1',
+    replace: '          ) == 1',
+  },
+  {
+    name: 'an edge of a mesh taken for a daemon',
+    find: '            unless on (job, instance)\n            max_over_time(meshfever_shards[5m]),',
+    replace: '            ,',
+  },
+  {
+    name: 'shards counted by address',
+    find: 'count(count_values("shard", max_over_time(meshfever_shard_ordinal[2m])))',
+    replace: 'count(max_over_time(meshfever_shard_ordinal[2m]))',
+  },
+  {
+    name: 'all shards missing taken for none to be missed',
+    find: ' or max(max_over_time(meshfever_shards[1h])))',
+    replace: ')',
+  },
+  {
+    name: 'shards that never disagree',
+    find: 'min(min_over_time(meshfever_shards',
+    replace: 'max(max_over_time(meshfever_shards',
+  },
+  { name: 'edges refused for any reason', find: '{reason="max_edges"}', replace: '' },
+  {
+    name: 'one shard without data taken for all',
+    find: 'min(\n            sum by',
+    replace: 'max(\n            sum by',
+  },
+  { name: 'a few edges without data taken for most', find: ') > 0.5', replace: ') > 0.3' },
+  {
+    name: 'a mesh without an edge that nobody misses',
+    find: ' == 0\n        for: 5m',
+    replace: ' < 0\n        for: 5m',
+  },
   { name: 'a daemon without a name', find: '"command", "monitor"', replace: '"command", ""' },
 ]) {
   test(`rules: the cases see ${name}`, { skip }, (t) => {
@@ -501,6 +656,27 @@ for (const { alert, minutes, labels, summary, description, world } of [
     summary: 'No successful poll of Prometheus by incident',
     description: 'The daemon runs, and for minutes Prometheus has given it no answer that it can use.',
     world: polling(NORMAL, 'i1', { ok: always(0) }),
+  },
+  {
+    alert: 'MeshfeverShardMissing',
+    minutes: 20,
+    labels: { severity: 'warning' },
+    summary: '1 shards of the mesh are not watched',
+    description:
+      'Prometheus has had no sample of their monitors for over 2 minutes. There are shard 1, shard 3, and no others.',
+    world: without(
+      { ...shard('m1', 1, { of: always(3) }), ...shard('m2', 2), ...shard('m3', 3, { of: always(3) }) },
+      'm2',
+    ),
+  },
+  {
+    alert: 'MeshfeverPollsSkipped',
+    minutes: 20,
+    labels: { severity: 'warning', command: 'monitor', shard: '2' },
+    summary: 'monitor, shard 2 of the mesh, skips 33.33% of its polls',
+    description:
+      'Polls take longer than the poll interval, so accumulators rise and cool more slowly than the timing contract says.',
+    world: polling(MESH, 'm2', { ok: '0+2x120', skipped: '0+1x120' }),
   },
   {
     alert: 'MeshfeverPollsSkipped',

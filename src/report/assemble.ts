@@ -209,6 +209,7 @@ export function tradeOffsOf(settings: readonly TradeOffSetting[]): readonly Trad
   })
   return [
     against('False incidents against time to incident', 'median time to Sev 2, s', (one) => one.toSev2Seconds),
+    against('False incidents against time to Sev 1', 'median time to Sev 1, s', (one) => one.toSev1Seconds),
     against('False incidents against recall', 'event recall, %', (one) => percent(one.eventRecall)),
   ].filter(({ points }) => points.length > 1)
 }

@@ -1,4 +1,5 @@
 import type { TestContext } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 
 import pino from 'pino'
 import { stringify } from 'yaml'
@@ -249,15 +250,24 @@ export const labelled = (object: KubernetesObject | undefined): Readonly<Record<
 export const there = ({ api }: LabCluster, kind: string, name: RegExp): KubernetesObject | undefined =>
   api.objects().find((object) => object.kind === kind && name.test(object.metadata.name))
 
+const PATIENCE_MS = 90_000
+
 /** Waits for a line of the log. */
 export async function logLine({ logged }: LabCluster, message: string): Promise<Readonly<Record<string, unknown>>> {
+  const untilMs = performance.now() + PATIENCE_MS
   for (;;) {
     const line = logged.find(({ msg }) => msg === message)
     if (line !== undefined) return line
-    await new Promise((resolve) => setTimeout(resolve, 10))
+    if (performance.now() > untilMs) throw new Error(`never logged: ${message}`)
+    await delay(10)
   }
 }
 
+/** Rejects as the stage fails, or when it does not. */
+export function failureOf({ failed }: Stage): Promise<never> {
+  const never = delay(PATIENCE_MS, undefined, { ref: false }).then(() => Promise.reject(new Error('it never failed')))
+  return Promise.race([failed, never])
+}
 
 /** A VirtualService without a fault. */
 export const virtualService = (name: string, namespace: string, host: string): KubernetesObject => ({
