@@ -7,7 +7,15 @@ import { StartError } from '../src/core/errors.js'
 import { runToEnd } from '../src/experiment/kubernetes-kubectl.js'
 import type { Intercepted } from './helpers/api-server.js'
 import { vectorAnswer } from './helpers/fake-runtime.js'
-import { CART_DELAY, failureOf, labelled, logLine, startLabCluster, there, virtualService } from './helpers/lab-cluster.js'
+import {
+  CART_DELAY,
+  failureOf,
+  labelled,
+  logLine,
+  startLabCluster,
+  there,
+  virtualService,
+} from './helpers/lab-cluster.js'
 
 const skip = spawnSync('kubectl', ['version', '--client']).status === 0 ? false : 'kubectl is not on the PATH'
 

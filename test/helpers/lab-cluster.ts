@@ -96,7 +96,14 @@ export function delayOf(source: string, destination: string, options: { name?: s
 export const CART_DELAY = delayOf('frontend', 'cartservice')
 
 /** Short ones. */
-const LIMITS: Partial<KubernetesLimits> = { pollMs: 50, watchMs: 100, hopelessMs: 0, readyMs: 20_000, forwardMs: 20_000, graceMs: 300 }
+const LIMITS: Partial<KubernetesLimits> = {
+  pollMs: 50,
+  watchMs: 100,
+  hopelessMs: 0,
+  readyMs: 20_000,
+  forwardMs: 20_000,
+  graceMs: 300,
+}
 
 /**
  * @param options.installed - whether the application is there already, and not to be installed
@@ -145,7 +152,9 @@ export async function startLabCluster(
   const settings: KubernetesSettings = {
     context: api.context,
     namespace: 'boutique',
-    manifests: installed ? [] : [temporaryFile(t, MANIFEST.map((object) => stringify(object)).join('---\n'), 'app.yaml')],
+    manifests: installed
+      ? []
+      : [temporaryFile(t, MANIFEST.map((object) => stringify(object)).join('---\n'), 'app.yaml')],
     chart: null,
     prometheus: { namespace: 'istio-system', service: 'prometheus', port: 9090 },
     loadGenerator: { tool: 'locust', image: 'locustio/locust:9' },
@@ -224,7 +233,13 @@ function surroundings(namespace: boolean): readonly KubernetesObject[] {
   return [
     { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'istio-system' } },
     ...(namespace
-      ? [{ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'boutique', labels: { 'istio-injection': 'enabled' } } }]
+      ? [
+          {
+            apiVersion: 'v1',
+            kind: 'Namespace',
+            metadata: { name: 'boutique', labels: { 'istio-injection': 'enabled' } },
+          },
+        ]
       : []),
     {
       apiVersion: 'apps/v1',
@@ -239,7 +254,12 @@ function surroundings(namespace: boolean): readonly KubernetesObject[] {
       metadata: { name: 'prometheus', ...inIstio },
       spec: { selector: { app: 'prometheus' }, ports: [{ port: 9090, targetPort: 9090 }] },
     },
-    { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'prometheus-0', ...inIstio, labels: { app: 'prometheus' } }, ...prometheusPod },
+    {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name: 'prometheus-0', ...inIstio, labels: { app: 'prometheus' } },
+      ...prometheusPod,
+    },
   ]
 }
 
@@ -276,4 +296,3 @@ export const virtualService = (name: string, namespace: string, host: string): K
   metadata: { name, namespace },
   spec: { hosts: [host], http: [{ route: [{ destination: { host } }] }] },
 })
-
