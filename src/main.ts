@@ -55,7 +55,7 @@ async function main(): Promise<number> {
     return 0
   }
   stop.deadlineMs = parsed.job.stopDeadlineMs ?? STOP_DEADLINE_MS
-  const { logger, flush } = createLogger({
+  const { logger, end } = createLogger({
     format: parsed.job.logFormat ?? (process.stdout.isTTY ? 'table' : 'json'),
     // A command whose stdout is data logs to stderr.
     fileDescriptor: parsed.job.logTo === 'stderr' ? 2 : 1,
@@ -84,7 +84,7 @@ async function main(): Promise<number> {
       logger.fatal({ err: described(error) }, 'a bug ended the program')
     throw error
   } finally {
-    flush()
+    await end()
   }
 }
 

@@ -13,12 +13,15 @@ export const TRANSITION = 'incident transition'
 /** What a stalled log reader may make us hold back before lines are dropped. */
 const MAX_BUFFERED_BYTES = 2 * 2 ** 20
 
+/** How long a log's reader may take for the last lines. */
+const END_DEADLINE_MS = 1_000
+
 const HEADER_EVERY_ROWS = 30
 
 export interface Log {
   readonly logger: Logger
-  /** Writes what is still buffered. */
-  readonly flush: () => void
+  /** Writes what is still buffered, in order, and ends the log; gives up when its reader takes nothing. */
+  readonly end: () => Promise<void>
 }
 
 /** The process's logger: JSON lines, or the same events as a table for people. */
@@ -33,9 +36,18 @@ export function createLogger({
   const stream = format === 'json' ? destination : tableStream((text) => destination.write(text))
   return {
     logger: pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, stream),
-    flush: () => {
-      destination.flushSync()
-    },
+    // Not flushSync: it overtakes a write that is under way, and tries for ever on a terminal that is gone.
+    end: () =>
+      new Promise((resolve) => {
+        const patience = setTimeout(resolve, END_DEADLINE_MS)
+        const ended = (): void => {
+          clearTimeout(patience)
+          resolve()
+        }
+        destination.once('close', ended)
+        destination.once('error', ended)
+        destination.end()
+      }),
   }
 }
 
