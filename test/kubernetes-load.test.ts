@@ -33,9 +33,17 @@ const CROOKED: LoadProfile = {
   waitSeconds: null,
 }
 
+/** At every other half second it is half a user. */
+const HALVES: LoadProfile = {
+  shape: { steps: [{ fromUsers: 0, toUsers: 20 }], stepSeconds: 20, transients: [] },
+  spawnRate: 1000,
+  waitSeconds: null,
+}
+
 const PROFILES = [
   { name: "the lab's", profile: LAB, seconds: 2400 },
   { name: 'a crooked', profile: CROOKED, seconds: 120 },
+  { name: "the halves'", profile: HALVES, seconds: 40 },
 ] as const
 
 /** The load's files in a folder of the test's own, with another profile. */

@@ -7,8 +7,10 @@ import type { TestContext } from 'node:test'
 import { VirtualService } from '@kubernetes-models/istio/networking.istio.io/v1beta1/VirtualService'
 import { PodMonitor } from '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PodMonitor'
 import { Deployment } from 'kubernetes-models/apps/v1/Deployment'
+import { StatefulSet } from 'kubernetes-models/apps/v1/StatefulSet'
 import { ConfigMap } from 'kubernetes-models/v1/ConfigMap'
 import { Namespace } from 'kubernetes-models/v1/Namespace'
+import { Service } from 'kubernetes-models/v1/Service'
 import { ServiceAccount } from 'kubernetes-models/v1/ServiceAccount'
 import ts from 'typescript'
 
@@ -94,7 +96,9 @@ const SCHEMAS: Readonly<Record<string, Schema>> = {
   'v1 Namespace': schema(Namespace, 'kubernetes-models/v1/Namespace'),
   'v1 ServiceAccount': schema(ServiceAccount, 'kubernetes-models/v1/ServiceAccount'),
   'v1 ConfigMap': schema(ConfigMap, 'kubernetes-models/v1/ConfigMap'),
+  'v1 Service': schema(Service, 'kubernetes-models/v1/Service'),
   'apps/v1 Deployment': schema(Deployment, 'kubernetes-models/apps/v1/Deployment'),
+  'apps/v1 StatefulSet': schema(StatefulSet, 'kubernetes-models/apps/v1/StatefulSet'),
   'monitoring.coreos.com/v1 PodMonitor': schema(
     PodMonitor,
     '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PodMonitor',
@@ -202,6 +206,7 @@ export function checkArgs(
   t: TestContext,
   { deployment, objects }: { readonly deployment: Workload; readonly objects: readonly KubernetesObject[] },
   extraArgs: readonly string[] = [],
+  environment: Readonly<Record<string, string>> = {},
 ) {
   const folder = temporaryFolder(t)
   const { args, volumeMounts = [] } = containerOf(deployment)
@@ -222,7 +227,7 @@ export function checkArgs(
   )
   const { status, stderr } = spawnSync(process.execPath, [PROGRAM, ...here, ...extraArgs, '--check'], {
     encoding: 'utf8',
-    env: { PATH: process.env['PATH'] },
+    env: { PATH: process.env['PATH'], ...environment },
   })
   return { status, stderr }
 }
