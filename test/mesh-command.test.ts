@@ -203,6 +203,27 @@ test('mesh command: the daemon trains while it serves, watches all edges from on
   assert.deepEqual({ code, signal, stderr }, { code: 0, signal: null, stderr: '' })
 })
 
+test('mesh command: a shard trains its own edges, and the shards together all of them', async (t) => {
+  const sources = Array.from({ length: 12 }, (_, i) => `service-${i}`)
+  const file = trainingFile(t, sources)
+  const url = await closedUrl()
+  const trained = await Promise.all(
+    ['1/2', '2/2'].map(async (shard) => {
+      const program = startProgram(t, [
+        ...['monitor', '--mesh', `--prometheus-url=${url}`, `--training-data-file=${file}`, `--shard=${shard}`],
+        ...['--listen-address=127.0.0.1', '--prometheus-port=0'],
+      ])
+      const line = await program.logged('its baselines', ({ msg }) => msg === 'baselines fitted')
+      return Number(line['edges'])
+    }),
+  )
+  assert.ok(
+    trained.every((edges) => edges > 0),
+    trained.join(' '),
+  )
+  assert.equal(trained[0]! + trained[1]!, sources.length)
+})
+
 test('mesh command: without training data it says so, and every edge is warming', async (t) => {
   const exit = await runProgram(t, [...MESH, '--check'])
   assert.equal(exit.code, 0)

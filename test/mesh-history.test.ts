@@ -59,18 +59,18 @@ for (const { name, query, text } of [
     name: 'warm edges are asked for by name, whatever is in it, at a time that is given',
     query: meshHistoryQuery([CART, { source: 'a.b', destination: '"c\\' }], '', { ...RANGE, atSeconds: T }),
     text:
-      '(lab7_anomaly_count > 0' +
-      ' or {__name__=~"lab7_anomaly_count|lab7_sample_timestamp_seconds",source=~"frontend|a\\\\.b",destination=~"cart|\\"c\\\\\\\\"}' +
+      '({__name__=~"lab7_anomaly_count|lab7_sample_timestamp_seconds",source=~"frontend|a\\\\.b",destination=~"cart|\\"c\\\\\\\\"}' +
       ' or lab7_verdict{source=~"frontend|a\\\\.b",destination=~"cart|\\"c\\\\\\\\"} == 1' +
+      ' or lab7_anomaly_count > 0' +
       ` or ${MONITORS} or ${POLL})[10000ms:5000ms] @ ${T}`,
   },
   {
     name: 'a selector narrows every part of it',
     query: meshHistoryQuery([CART], 'job="meshfever",shard!="9"', RANGE),
     text:
-      '(lab7_anomaly_count{job="meshfever",shard!="9"} > 0' +
-      ' or {__name__=~"lab7_anomaly_count|lab7_sample_timestamp_seconds",job="meshfever",shard!="9",source=~"frontend",destination=~"cart"}' +
+      '({__name__=~"lab7_anomaly_count|lab7_sample_timestamp_seconds",job="meshfever",shard!="9",source=~"frontend",destination=~"cart"}' +
       ' or lab7_verdict{job="meshfever",shard!="9",source=~"frontend",destination=~"cart"} == 1' +
+      ' or lab7_anomaly_count{job="meshfever",shard!="9"} > 0' +
       ' or label_replace(count(meshfever_build_info{command="monitor",job="meshfever",shard!="9"}), "series", "monitors", "", "")' +
       ` or ${POLL})[10000ms:5000ms] offset 1000ms`,
   },

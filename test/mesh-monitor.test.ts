@@ -349,7 +349,7 @@ test('mesh monitor: of a shard without an edge of its own, all is well', async (
 
 test('mesh monitor: an answer that a proxy formatted, or with unusual keys, is read as a whole', async () => {
   const formatted = JSON.stringify(JSON.parse(answer(0, { a: '8', c: '9' })), null, 2)
-  const unusual = answer(1, { a: '8', c: '9' }).replace('"value"', '"more":[{"a":1},{"metric":2}],"value"')
+  const unusual = answer(1, { a: '8', c: '9' }).replace(/"value"(?!.*"value")/, '"more":[{"a":1},{"metric":2}],"value"')
   const { poll, exported } = monitored([formatted, unusual])
   for (let i = 0; i < 2; i++) {
     assert.equal((await poll()).outcome, 'ok')

@@ -53,6 +53,7 @@ for (const text of [
   'a="b"}[5m]) or vector(1) or rate(up{c="d"',
   'a="b"} offset 1h #',
   'a="b"}',
+  'a="b"} #',
   'a="b" or c="d"',
   'a="b',
   'a=b',

@@ -75,42 +75,59 @@ export function pollTimes({ result }: Matrix): readonly number[] {
   return result.find(({ labels }) => labels.get(SERIES_LABEL) === POLL)?.timesSeconds ?? []
 }
 
+/** One monitor of an edge, several of which may be replicas, by time. */
+type Monitor = Map<number, Exported>
+
 /** All edges in an answer. Of several monitors of one edge the strongest verdict holds. */
 export function readEdges(matrix: Matrix, { staleAfterSeconds }: Pick<HistoryRules, 'staleAfterSeconds'>): EdgeHistory {
   const timesSeconds = pollTimes(matrix)
   const polls = new Set(timesSeconds)
-  // edge -> time -> monitor (several replicas may watch one pair) -> what it exported
-  const edges = new Map<string, Pair & { readonly times: Map<number, Map<string, Exported>> }>()
+  const edges = new Map<string, Pair & { readonly monitors: Map<string, Monitor> }>()
   for (const { labels, timesSeconds: times, values } of matrix.result) {
-    const { __name__: name = '', source = '', destination = '', verdict: held, ...monitor } = Object.fromEntries(labels)
-    if (source === '' || destination === '') continue
-    const monitorKey = JSON.stringify(Object.entries(monitor).sort())
+    const [source, destination] = [labels.get('source'), labels.get('destination')]
+    if (!source || !destination) continue
+    const name = labels.get('__name__')
+    const held = labels.get('verdict')
     const key = pairKey({ source, destination })
-    const edge = edges.get(key) ?? { source, destination, times: new Map<number, Map<string, Exported>>() }
-    edges.set(key, edge)
-    times.forEach((time, i) => {
-      if (!polls.has(time)) return
-      const monitors = edge.times.get(time) ?? new Map<string, Exported>()
-      edge.times.set(time, monitors)
-      const entry = monitors.get(monitorKey) ?? {}
-      monitors.set(monitorKey, entry)
+    let edge = edges.get(key)
+    if (edge === undefined) edges.set(key, (edge = { source, destination, monitors: new Map<string, Monitor>() }))
+    const monitorKey = monitorOf(labels)
+    let monitor = edge.monitors.get(monitorKey)
+    if (monitor === undefined) edge.monitors.set(monitorKey, (monitor = new Map<number, Exported>()))
+    for (const [i, time] of times.entries()) {
+      if (!polls.has(time)) continue
+      let entry = monitor.get(time)
+      if (entry === undefined) monitor.set(time, (entry = {}))
       if (name === anomalyCount.name) entry.anomalyCount = values[i] ?? NaN
       else if (name === sampleTimestamp.name) entry.sampleSeconds = values[i] ?? NaN
       else if (held !== undefined) entry.verdict = held
-    })
+    }
   }
   return {
     timesSeconds,
     edges: new Map(
-      [...edges].map(([key, { source, destination, times }]) => {
-        const verdicts = [...times].map(([time, monitors]): [number, PairVerdict] => [
-          time,
-          strongest([...monitors.values()].map((entry) => verdictOf(entry, time, staleAfterSeconds))),
-        ])
-        return [key, { source, destination, verdicts: new Map(verdicts) }]
+      [...edges].map(([key, { source, destination, monitors }]) => {
+        const verdicts = new Map<number, PairVerdict>()
+        for (const monitor of monitors.values()) {
+          for (const [time, entry] of monitor) {
+            const verdict = verdictOf(entry, time, staleAfterSeconds)
+            verdicts.set(time, stronger(verdicts.get(time) ?? SILENCE, verdict))
+          }
+        }
+        return [key, { source, destination, verdicts }]
       }),
     ),
   }
+}
+
+/** What tells a monitor from others: all that its series are labelled with, but for what they say. */
+function monitorOf(labels: Matrix['result'][number]['labels']): string {
+  const own: string[] = []
+  for (const [name, value] of labels) {
+    if (name === '__name__' || name === 'source' || name === 'destination' || name === 'verdict') continue
+    own.push(JSON.stringify([name, value]))
+  }
+  return own.sort().join()
 }
 
 export const SILENCE: PairVerdict = { kind: 'unknown', reason: 'no_data' }
@@ -141,16 +158,17 @@ function verdictOf(
 }
 
 /** Replicas watch the same pair and are not added up: an anomaly seen by one stands, and anything known beats silence. */
-function strongest(verdicts: readonly PairVerdict[]): PairVerdict {
-  const rank = (candidate: PairVerdict): number => {
-    switch (candidate.kind) {
-      case 'anomalous':
-        return 10 + candidate.anomalyCount
-      case 'ok':
-        return 9
-      case 'unknown':
-        return ['no_data', 'stale', 'warming', 'low_traffic'].indexOf(candidate.reason)
-    }
+function stronger(a: PairVerdict, b: PairVerdict): PairVerdict {
+  return rankOf(b) > rankOf(a) ? b : a
+}
+
+function rankOf(verdict: PairVerdict): number {
+  switch (verdict.kind) {
+    case 'anomalous':
+      return 10 + verdict.anomalyCount
+    case 'ok':
+      return 9
+    case 'unknown':
+      return ['no_data', 'stale', 'warming', 'low_traffic'].indexOf(verdict.reason)
   }
-  return verdicts.reduce<PairVerdict>((best, candidate) => (rank(candidate) > rank(best) ? candidate : best), SILENCE)
 }

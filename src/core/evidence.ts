@@ -129,16 +129,17 @@ export function nextTrails(
   })
 }
 
-/** @param poll - what it found of the pair, and the accumulator after it */
+/** @param poll - what it found of the pair, and the accumulator after it; @param maxCourse - an even number */
 export function nextTrail(
   trail: Trail,
   poll: { readonly anomalous: boolean; readonly timestampSeconds: number; readonly accumulator: number },
+  maxCourse = MAX_COURSE,
 ): Trail {
   const { anomalous, timestampSeconds, accumulator } = poll
   if (trail.firstAnomalousSeconds === null && !anomalous) return NO_TRAIL
   const kept = trail.polls % trail.stride === 0 ? [...trail.kept, timestampSeconds, accumulator] : trail.kept
   // One place is left for the last poll.
-  const full = kept.length >= 2 * MAX_COURSE
+  const full = kept.length >= 2 * maxCourse
   return {
     firstAnomalousSeconds: trail.firstAnomalousSeconds ?? timestampSeconds,
     polls: trail.polls + 1,

@@ -47,8 +47,9 @@ export function meshHistoryQuery(warm: readonly Pair[], selector: string, range:
   const monitors = `count(${SELF_METRICS.buildInfo.name}{${joined('command="monitor"', selector)}})`
   return subquery(
     [
-      `${anomalyCount.name}${selector === '' ? '' : `{${selector}}`} > 0`,
+      // First: `or` drops what has the labels of something on its left, whatever its name, and with them the sample times.
       ...wholeHistory(warm, selector),
+      `${anomalyCount.name}${selector === '' ? '' : `{${selector}}`} > 0`,
       `label_replace(${monitors}, "${SERIES_LABEL}", "${MONITORS}", "", "")`,
       POLL_EXPRESSION,
     ],

@@ -76,6 +76,9 @@ export interface MeshState {
   readonly incidents: readonly MeshIncident[]
 }
 
+/** Points of an edge's way that are kept: fewer than of a pair's, since there may be many edges. */
+const MAX_COURSE = 60
+
 export const COLD_MESH: MeshState = { edges: [], incidents: [] }
 
 /** What a poll did to one incident: its part of the mesh, as the rule of a daemon with pairs sees it. */
@@ -251,7 +254,7 @@ function foldPart(
   const rows = members.map((edge, i): Row => {
     const accumulator = after.accumulators[i] ?? 0
     const anomalous = verdicts[i]?.kind === 'anomalous'
-    const trail = nextTrail(edge.trail, { anomalous, timestampSeconds, accumulator })
+    const trail = nextTrail(edge.trail, { anomalous, timestampSeconds, accumulator }, MAX_COURSE)
     return { edge, accumulator, heardSeconds: after.heardSeconds[i] ?? null, trail }
   })
   const incident = oldest ?? (after.open === null ? undefined : beginning(rows, after.open))

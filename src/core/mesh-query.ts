@@ -36,7 +36,7 @@ export function parseSelector(text: string, what: string): Selector {
   const selector = tree.topNode.firstChild
   const list = selector?.firstChild
   if (selector?.name !== 'VectorSelector' || list?.name !== 'LabelMatchers') return refuse()
-  if (list.from !== 0 || list.to !== wrapped.length || selector.nextSibling !== null) return refuse()
+  if (list.to !== wrapped.length) return refuse()
   for (let matcher = list.firstChild; matcher !== null; matcher = matcher.nextSibling) {
     if (matcher.name === 'LineComment') continue
     const name = matcher.getChild('LabelName')

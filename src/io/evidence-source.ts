@@ -14,6 +14,7 @@ import {
   evidenceOf,
   firstAnomalousSeconds,
   type Happened,
+  toldPairs,
   type Unanswered,
 } from '../core/evidence.js'
 import type { IncidentRules } from '../core/incident.js'
@@ -54,7 +55,7 @@ export function createEvidenceSource(
       const pairs = askedPairs(happened, rules)
       // The first may not use up all the time of the second.
       const gauges = await ask<ReadonlyMap<string, PairGauges>>(
-        gaugesQuery(rules.pairs, atSeconds),
+        gaugesQuery(toldPairs(happened, rules), atSeconds),
         deadlineMs / 2,
         readGauges,
       )

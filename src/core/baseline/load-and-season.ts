@@ -1,7 +1,7 @@
 import { bucketOf } from '../istio-buckets.js'
 import { MAX_LATENCY_MS } from '../reading.js'
 import type { Fitted, Judgement, Model, Observation, Training, Watch } from './model.js'
-import { type PhaseTracker, trackPhase } from './phase-tracker.js'
+import { type PhaseExpectation, type PhaseTracker, trackPhase } from './phase-tracker.js'
 import {
   beyondTraining,
   expectedLogLatency,
@@ -309,60 +309,30 @@ interface Expected {
   readonly level: number
 }
 
+// One closure with few variables, and the rest outside of it: a mesh has a watch for each of thousands of edges.
 function createWatch(baseline: Baseline): Watch {
-  const { rate, season, sampleLimits, meanLimits, stepSeconds, priorSamples } = baseline
+  const { season, sampleLimits, meanLimits, stepSeconds, priorSamples } = baseline
   let lastSeconds: number | null = null
   let calmSamples = 0
   let mean = 0
   let level = 0
   let tracker: PhaseTracker | null = null
 
-  const trackerAt = (
-    { season: cycle, sigmas }: NonNullable<Baseline['season']>,
-    timestampSeconds: number,
-  ): PhaseTracker => {
-    const sinceTraining = timestampSeconds - baseline.endSeconds
-    tracker ??= trackPhase(
-      cycle,
-      { local: sigmas ?? new Float64Array(cycle.profile.length).fill(baseline.sigma), overall: baseline.sigma },
-      { continuesTraining: sinceTraining > 0 && sinceTraining < cycle.periodSeconds, levelMax: LEVEL_MAX },
-    )
-    return tracker
-  }
-
-  /** Level, traffic and day: all but the load cycle. */
-  const settled = ({ timestampSeconds, requestsPerSecond }: Observation): Omit<Expected, 'level'> => {
-    let log = baseline.level
-    let sigma = rate === null ? baseline.sigma : baseline.levelSigma
-    let beyond = 0
-    if (rate !== null && requestsPerSecond !== null) {
-      const logRate = logRateOf(requestsPerSecond)
-      log = expectedLogLatency(rate.curve, logRate)
-      sigma = rate.sigmas === null ? baseline.sigma : rate.sigmas[nearestNode(rate.curve, logRate)]!
-      beyond = beyondTraining(rate.curve, logRate)
-    }
-    if (season?.season.byClock === true) log += profileAt(season.season, timestampSeconds)
-    return { log, sigma, beyond }
-  }
-
-  const expect = (observation: Observation, base: Omit<Expected, 'level'>, elapsedSeconds: number): Expected => {
-    // What is still unknown of the stream's own level.
-    const unsure = (LEVEL_PRIOR_SIGMA * LEVEL_PRIOR_SIGMA * priorSamples) / (calmSamples + priorSamples)
-    if (season === null || season.season.byClock) {
-      return { ...base, log: base.log + level, sigma: Math.sqrt(base.sigma ** 2 + unsure), level }
-    }
-    const phases = trackerAt(season, observation.timestampSeconds)
-    if (elapsedSeconds > season.season.periodSeconds) phases.forget()
-    const { mean: cycle, level: followed, variance, sigma } = phases.expect(observation.timestampSeconds)
-    return { ...base, log: base.log + cycle, sigma: Math.sqrt(sigma ** 2 + variance + unsure), level: followed }
-  }
-
   return {
     judge: (observation) => {
       const { timestampSeconds, latencyMs } = observation
       const elapsedSeconds = lastSeconds === null ? stepSeconds : Math.max(0, timestampSeconds - lastSeconds)
-      const base = settled(observation)
-      const expected = expect(observation, base, elapsedSeconds)
+      const base = settled(baseline, observation)
+      if (season !== null && !season.season.byClock) {
+        tracker ??= trackerFrom(baseline, season, timestampSeconds)
+        if (elapsedSeconds > season.season.periodSeconds) tracker.forget()
+      }
+      // What is still unknown of the stream's own level.
+      const unsure = (LEVEL_PRIOR_SIGMA * LEVEL_PRIOR_SIGMA * priorSamples) / (calmSamples + priorSamples)
+      const expected =
+        tracker === null
+          ? { ...base, log: base.log + level, sigma: Math.sqrt(base.sigma ** 2 + unsure), level }
+          : inCycle(base, tracker.expect(timestampSeconds), unsure)
       const { log, sigma, beyond } = expected
       const yhatMs = Math.exp(log)
       const fresh = share(elapsedSeconds, MEAN_SECONDS)
@@ -419,6 +389,40 @@ function createWatch(baseline: Baseline): Watch {
       return result
     },
   }
+}
+
+/** Level, traffic and day: all but the load cycle. */
+function settled(baseline: Baseline, { timestampSeconds, requestsPerSecond }: Observation): Omit<Expected, 'level'> {
+  const { rate, season } = baseline
+  let log = baseline.level
+  let sigma = rate === null ? baseline.sigma : baseline.levelSigma
+  let beyond = 0
+  if (rate !== null && requestsPerSecond !== null) {
+    const logRate = logRateOf(requestsPerSecond)
+    log = expectedLogLatency(rate.curve, logRate)
+    sigma = rate.sigmas === null ? baseline.sigma : rate.sigmas[nearestNode(rate.curve, logRate)]!
+    beyond = beyondTraining(rate.curve, logRate)
+  }
+  if (season?.season.byClock === true) log += profileAt(season.season, timestampSeconds)
+  return { log, sigma, beyond }
+}
+
+function trackerFrom(
+  { sigma, endSeconds }: Baseline,
+  { season, sigmas }: NonNullable<Baseline['season']>,
+  timestampSeconds: number,
+): PhaseTracker {
+  const sinceTraining = timestampSeconds - endSeconds
+  return trackPhase(
+    season,
+    { local: sigmas ?? new Float64Array(season.profile.length).fill(sigma), overall: sigma },
+    { continuesTraining: sinceTraining > 0 && sinceTraining < season.periodSeconds, levelMax: LEVEL_MAX },
+  )
+}
+
+function inCycle(base: Omit<Expected, 'level'>, phases: PhaseExpectation, unsure: number): Expected {
+  const { mean, level, variance, sigma } = phases
+  return { ...base, log: base.log + mean, sigma: Math.sqrt(sigma ** 2 + variance + unsure), level }
 }
 
 /** The daily profile at a time, on the line between the middles of its phases. */
