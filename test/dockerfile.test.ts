@@ -86,7 +86,9 @@ function brokenImageRules({ stages }: Dockerfile): readonly string[] {
     'a numeric user that is not root': /^[1-9]\d*(:[1-9]\d*)?$/.test(last(final, 'USER') ?? ''),
     'ENTRYPOINT in exec form': entrypoint !== undefined,
     'CMD in exec form': last(final, 'CMD') === undefined || execForm(last(final, 'CMD')) !== undefined,
-    'node is process 1': entrypoint?.[0] === 'node',
+    'node is process 1, by its path': entrypoint?.[0] === '/usr/local/bin/node',
+    'nothing of the base is in it': final.image === 'scratch',
+    'no command runs in it': named(final, 'RUN').length === 0,
     'no shell and no npm between the signal and the process': !shellWords.some((word) =>
       ['sh', 'bash', '-c', 'npm', 'npx'].includes(word),
     ),
@@ -130,10 +132,16 @@ for (const { rule, from, to } of [
   { rule: 'NODE_ENV is production', from: 'ENV NODE_ENV=production', to: '' },
   {
     rule: 'nothing of the build context goes straight into the image',
-    from: 'COPY --from=production /app ./',
-    to: 'COPY . ./',
+    from: 'COPY --from=production /app /app',
+    to: 'COPY . /app',
   },
   { rule: 'no owner but root', from: 'COPY --from=build', to: 'COPY --chown=65532 --from=build' },
+  { rule: 'nothing of the base is in it', from: 'FROM scratch', to: 'FROM ${NODE_IMAGE}' },
+  {
+    rule: 'no command runs in it',
+    from: 'FROM scratch\n',
+    to: 'FROM scratch\nRUN rm -rf /usr/local/lib/node_modules\n',
+  },
 ]) {
   test(`Dockerfile: "${rule}" is broken by ${to === '' ? `no ${from.trim()}` : to}`, () => {
     const broken = text.replace(from, to)
@@ -145,22 +153,28 @@ for (const { rule, from, to } of [
 test('Dockerfile: shell form and npm as process 1 are seen', () => {
   const withEntrypoint = (entrypoint: string) =>
     brokenImageRules(parseDockerfile(text.replace(/^ENTRYPOINT .*$/m, `ENTRYPOINT ${entrypoint}`)))
-  assert.deepEqual(withEntrypoint('node /app/dist/src/main.js'), ['ENTRYPOINT in exec form', 'node is process 1'])
+  assert.deepEqual(withEntrypoint('node /app/dist/src/main.js'), [
+    'ENTRYPOINT in exec form',
+    'node is process 1, by its path',
+  ])
   assert.deepEqual(withEntrypoint('["npm", "start"]'), [
-    'node is process 1',
+    'node is process 1, by its path',
     'no shell and no npm between the signal and the process',
   ])
 })
 
 test('Dockerfile: the program that starts is the one that package.json names', () => {
   const { bin } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { bin: { meshfever: string } }
-  assert.deepEqual(execForm(last(dockerfile.stages.at(-1)!, 'ENTRYPOINT')), ['node', `/app/${bin.meshfever}`])
+  assert.deepEqual(execForm(last(dockerfile.stages.at(-1)!, 'ENTRYPOINT')), [
+    '/usr/local/bin/node',
+    `/app/${bin.meshfever}`,
+  ])
 })
 
-test('Dockerfile: every stage starts from the one image that a build can replace', () => {
+test('Dockerfile: every stage but the last starts from the one image that a build can replace', () => {
   assert.deepEqual(
-    dockerfile.stages.map(({ image }) => image),
-    dockerfile.stages.map(() => '${NODE_IMAGE}'),
+    dockerfile.stages.slice(0, -1).map(({ image }) => image),
+    dockerfile.stages.slice(0, -1).map(() => '${NODE_IMAGE}'),
   )
   assert.match(dockerfile.globalArgs['NODE_IMAGE'] ?? '', /^node:\d+-\w+-slim$/)
 })

@@ -39,6 +39,13 @@ test(
     assert.deepEqual(mesh.map(title).sort(), [
       'Deployment meshfever/mesh-incident',
       'Namespace meshfever',
+      'NetworkPolicy meshfever/alertmanager',
+      'NetworkPolicy meshfever/default-deny',
+      'NetworkPolicy meshfever/dns',
+      'NetworkPolicy meshfever/prometheus',
+      'PodDisruptionBudget meshfever/incident-detectors',
+      'PodDisruptionBudget meshfever/monitors',
+      'PriorityClass meshfever',
       'Service meshfever/mesh-monitor',
       'ServiceAccount meshfever/meshfever-incident',
       'ServiceAccount meshfever/meshfever-monitor',

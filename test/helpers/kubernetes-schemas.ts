@@ -8,6 +8,9 @@ import { VirtualService } from '@kubernetes-models/istio/networking.istio.io/v1b
 import { PodMonitor } from '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PodMonitor'
 import { Deployment } from 'kubernetes-models/apps/v1/Deployment'
 import { StatefulSet } from 'kubernetes-models/apps/v1/StatefulSet'
+import { NetworkPolicy } from 'kubernetes-models/networking.k8s.io/v1/NetworkPolicy'
+import { PodDisruptionBudget } from 'kubernetes-models/policy/v1/PodDisruptionBudget'
+import { PriorityClass } from 'kubernetes-models/scheduling.k8s.io/v1/PriorityClass'
 import { ConfigMap } from 'kubernetes-models/v1/ConfigMap'
 import { Namespace } from 'kubernetes-models/v1/Namespace'
 import { Service } from 'kubernetes-models/v1/Service'
@@ -16,6 +19,7 @@ import ts from 'typescript'
 
 import type { KubernetesObject } from './kustomize.js'
 import { packageRoot } from './package-root.js'
+import { brokenControls, type Pod } from './pod-security.js'
 import { PROGRAM } from './program.js'
 import { temporaryFolder } from './temporary-folder.js'
 
@@ -64,7 +68,7 @@ export interface Workload extends KubernetesObject {
     readonly template: {
       readonly metadata: {
         readonly labels: Readonly<Record<string, string>>
-        readonly annotations: Readonly<Record<string, string>>
+        readonly annotations?: Readonly<Record<string, string>>
       }
       readonly spec: PodSpec
     }
@@ -99,6 +103,9 @@ const SCHEMAS: Readonly<Record<string, Schema>> = {
   'v1 Service': schema(Service, 'kubernetes-models/v1/Service'),
   'apps/v1 Deployment': schema(Deployment, 'kubernetes-models/apps/v1/Deployment'),
   'apps/v1 StatefulSet': schema(StatefulSet, 'kubernetes-models/apps/v1/StatefulSet'),
+  'networking.k8s.io/v1 NetworkPolicy': schema(NetworkPolicy, 'kubernetes-models/networking.k8s.io/v1/NetworkPolicy'),
+  'policy/v1 PodDisruptionBudget': schema(PodDisruptionBudget, 'kubernetes-models/policy/v1/PodDisruptionBudget'),
+  'scheduling.k8s.io/v1 PriorityClass': schema(PriorityClass, 'kubernetes-models/scheduling.k8s.io/v1/PriorityClass'),
   'monitoring.coreos.com/v1 PodMonitor': schema(
     PodMonitor,
     '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PodMonitor',
@@ -160,33 +167,34 @@ export const only = <T>(values: readonly T[], what: string): T => {
 export const containerOf = (deployment: Workload) =>
   only(deployment.spec.template.spec.containers, `${title(deployment)}: containers`)
 
+/** A copy with one field set, which is named by its path; undefined takes the field away. */
+export function withField<T>(object: T, path: readonly string[], value: unknown): T {
+  const copy = structuredClone(object)
+  let node = copy as Record<string, unknown>
+  for (const key of path.slice(0, -1)) node = (node[key] ??= {}) as Record<string, unknown>
+  node[path.at(-1)!] = value
+  return copy
+}
+
+/** The pod that a workload makes. */
+export const podOf = ({ spec }: Workload): Pod => ({
+  annotations: spec.template.metadata.annotations ?? {},
+  spec: spec.template.spec as unknown as Pod['spec'],
+})
+
 /**
  * Pod Security "restricted", and what goes beyond it. One line for each rule that a pod breaks.
  *
  * @param options.user - of the image
- * @param options.volumes - the kinds that there may be
  */
 export function brokenPodRules(
-  deployment: Workload,
-  { user = 65532, volumes = ['configMap'] }: { readonly user?: number; readonly volumes?: readonly string[] } = {},
+  workload: Workload,
+  { user = 65532 }: { readonly user?: number } = {},
 ): readonly string[] {
-  const pod = deployment.spec.template.spec
+  const pod = workload.spec.template.spec
   const containers = [...pod.containers, ...(pod.initContainers ?? [])]
   const rules: Readonly<Record<string, boolean>> = {
-    'runAsNonRoot is true': pod.securityContext?.runAsNonRoot === true,
     'runAsUser is the user of the image': pod.securityContext?.runAsUser === user,
-    'seccompProfile is RuntimeDefault': pod.securityContext?.seccompProfile?.type === 'RuntimeDefault',
-    'no host namespaces': pod.hostNetwork !== true && pod.hostPID !== true && pod.hostIPC !== true,
-    'no host ports': containers.every(({ ports = [] }) => ports.every(({ hostPort }) => hostPort === undefined)),
-    'volumes are ConfigMaps': (pod.volumes ?? []).every((volume) => volumes.some((kind) => kind in volume)),
-    'not privileged': containers.every(({ securityContext }) => securityContext?.privileged !== true),
-    'no privilege escalation': containers.every(
-      ({ securityContext }) => securityContext?.allowPrivilegeEscalation === false,
-    ),
-    'all capabilities are dropped': containers.every(
-      ({ securityContext }) =>
-        securityContext?.capabilities?.drop?.includes('ALL') === true && securityContext.capabilities.add === undefined,
-    ),
     'the root file system is read-only': containers.every(
       ({ securityContext }) => securityContext?.readOnlyRootFilesystem === true,
     ),
@@ -198,7 +206,8 @@ export function brokenPodRules(
     ),
     'no CPU limit': containers.every(({ resources }) => resources.limits['cpu'] === undefined),
   }
-  return Object.keys(rules).flatMap((rule) => (rules[rule] === true ? [] : [`${title(deployment)}: ${rule}`]))
+  const broken = [...brokenControls(podOf(workload)), ...Object.keys(rules).filter((rule) => rules[rule] !== true)]
+  return broken.map((rule) => `${title(workload)}: ${rule}`)
 }
 
 /** Runs `meshfever ARGS --check` as the container would, with the files of its ConfigMaps where they are mounted. */
