@@ -27,7 +27,8 @@ const PAIRS = [
   { source: 'checkoutservice', destination: 'paymentservice' },
 ] as const
 
-const program: Program = {
+/** The surroundings of this process. */
+export const program: Program = {
   version: '',
   nodeVersion: process.version,
   nodePath: process.execPath,

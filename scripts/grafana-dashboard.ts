@@ -29,11 +29,13 @@ import * as statetimeline from '@grafana/grafana-foundation-sdk/statetimeline'
 import * as table from '@grafana/grafana-foundation-sdk/table'
 import * as timeseries from '@grafana/grafana-foundation-sdk/timeseries'
 
-import { INCIDENT_GAUGES, MONITOR_GAUGES } from '../src/core/metric-names.js'
+import { INCIDENT_GAUGES, MESH_INCIDENT_GAUGES, MESH_METRICS, MONITOR_GAUGES } from '../src/core/metric-names.js'
 import type { Verdict } from '../src/core/score.js'
 
 const { accumulator, severity, sev1, sev2, started, temperature } = INCIDENT_GAUGES
-const { anomalyCount, mae, mape, requestsPerSecond, verdict, y, yhat, yMax, yMin } = MONITOR_GAUGES
+const { anomalyCount, mae, mape, requestsPerSecond, score, verdict, y, yhat, yMax, yMin } = MONITOR_GAUGES
+const { edges, refused, shardOrdinal, shards } = MESH_METRICS
+const { incidentTemperature, open, warmEdges } = MESH_INCIDENT_GAUGES
 
 const DATASOURCE = { type: 'prometheus', uid: '${datasource}' }
 
@@ -85,6 +87,20 @@ const eachIncident = (value: string): string =>
 const INCIDENT_BEGAN_MS = `max_over_time(${eachIncident(`(max(${started.name}) * 1000)`)})`
 const INCIDENT_WORST = `min_over_time(${eachIncident(`min(${severity.name} > 0)`)})`
 const INCIDENT_SECONDS = `count_over_time(${INCIDENT}[$__range:${SCRAPE_SECONDS}s]) * ${SCRAPE_SECONDS}`
+
+/** More lines than these on one chart cannot be told apart, and a mesh has thousands. */
+const MOST_LINES = 20
+const hottest = (expr: string): string => `topk(${MOST_LINES}, ${expr})`
+
+/** Of a mesh. Replicas of one shard watch the same edges: each shard counts once. */
+const perShard = (metric: { readonly name: string }, label: string): string =>
+  `sum by (${label}) (max by (${label}, shard) (
+  ${metric.name} * on (job, instance) group_left (shard) count_values by (job, instance) ("shard", ${shardOrdinal.name})
+))`
+const EDGE_SCORE = `max by (${ALL_PAIRS}) (${score.name})`
+const HOTTEST_EDGES = hottest(EDGE_SCORE)
+const ofHottestEdges = (metric: { readonly name: string }): string =>
+  `max by (${ALL_PAIRS}) (${metric.name}) and on (${ALL_PAIRS}) ${HOTTEST_EDGES}`
 
 const BUCKETS =
   'sum by (le) (increase(istio_request_duration_milliseconds_bucket{reporter="source",source_app="$source",destination_app="$destination"}[$__rate_interval]))'
@@ -179,20 +195,20 @@ const temperaturePanel = lines(
 
 const accumulatorsPanel = lines(
   'Accumulators',
-  'Rises by the anomaly count of a poll, falls on ok polls, stays in silence.',
+  `Rises by the anomaly count of a poll, falls on ok polls, stays in silence. The ${MOST_LINES} hottest at each time.`,
 )
-  .withTarget(query('A', `max by (${ALL_PAIRS}) (${accumulator.name})`, '{{source}} -> {{destination}}'))
+  .withTarget(query('A', hottest(`max by (${ALL_PAIRS}) (${accumulator.name})`), '{{source}} -> {{destination}}'))
   .height(8)
   .span(10)
 
 const verdictsPanel = new statetimeline.PanelBuilder()
   .title('Verdicts')
-  .description('What the last poll said of each pair.')
+  .description(`What the last poll said of each pair; of more than ${MOST_LINES} those of which it said the worst.`)
   .datasource(DATASOURCE)
   .mappings(valueTexts(Object.fromEntries(VERDICTS.map(({ verdict: text, color }, i) => [i + 1, { text, color }]))))
   .mergeValues(true)
   .showValue(VisibilityMode.Auto)
-  .withTarget(query('A', VERDICT, '{{source}} -> {{destination}}'))
+  .withTarget(query('A', hottest(VERDICT), '{{source}} -> {{destination}}'))
   .height(8)
   .span(14)
 
@@ -221,6 +237,92 @@ const incidentsPanel = new table.PanelBuilder()
   .overrideByName('Open for', [field('unit', 's')])
   .height(8)
   .span(10)
+
+/** Sets the variables to the edge in the row, and so its chart. */
+const TO_EDGE = {
+  title: 'The chart of ${__data.fields.source} -> ${__data.fields.destination}',
+  url: [
+    '/d/meshfever?${datasource:queryparam}',
+    'var-source=${__data.fields.source:percentencode}',
+    'var-destination=${__data.fields.destination:percentencode}',
+    '${incident_threshold:queryparam}',
+    '${clear_threshold:queryparam}',
+    '${__url_time_range}',
+  ].join('&'),
+}
+
+const hottestEdgesPanel = new table.PanelBuilder()
+  .title('Hottest edges')
+  .description(
+    `The ${MOST_LINES} that are furthest out now: a score of 1 is the edge of the band. Of several quantiles the highest. The names lead to the edge's chart.`,
+  )
+  .datasource(DATASOURCE)
+  .withTarget(column('A', HOTTEST_EDGES))
+  .withTarget(column('B', ofHottestEdges(y)))
+  .withTarget(column('C', ofHottestEdges(requestsPerSecond)))
+  .withTarget(column('D', ofHottestEdges(accumulator)))
+  .withTransformation({ id: 'merge', options: {} })
+  .withTransformation({
+    id: 'organize',
+    options: {
+      excludeByName: { Time: true },
+      indexByName: { source: 0, destination: 1, 'Value #A': 2, 'Value #B': 3, 'Value #C': 4, 'Value #D': 5 },
+      renameByName: {
+        'Value #A': 'Score',
+        'Value #B': 'Latency',
+        'Value #C': 'Requests',
+        'Value #D': 'Accumulator',
+      },
+    },
+  })
+  .withTransformation({ id: 'sortBy', options: { fields: {}, sort: [{ field: 'Score', desc: true }] } })
+  .overrideByName('source', [field('links', [TO_EDGE])])
+  .overrideByName('destination', [field('links', [TO_EDGE])])
+  .overrideByName('Score', [field('decimals', 2)])
+  .overrideByName('Latency', [field('unit', 'ms')])
+  .overrideByName('Requests', [field('unit', 'reqps')])
+  .height(10)
+  .span(12)
+
+const scoresPanel = lines(
+  'Highest scores',
+  `Of the ${MOST_LINES} edges that were furthest out at each time: 1 is the edge of the band.`,
+)
+  .withTarget(query('A', HOTTEST_EDGES, '{{source}} -> {{destination}}'))
+  .height(10)
+  .span(12)
+
+const edgesPanel = lines('Edges by verdict', 'Watched by all shards, by the verdict of the last poll.')
+  .withTarget(query('A', perShard(edges, 'state'), '{{state}}'))
+  .overrideByName('anomalous', [coloured(RED)])
+  .overrideByName('ok', [coloured(GREEN)])
+  .overrideByName('no_data', [coloured(GREY)])
+  .height(8)
+  .span(8)
+
+const componentsPanel = lines(
+  'Components',
+  `The temperature of each open incident's part of the mesh, how many incidents are open, and how many edges are warm.`,
+)
+  .withTarget(query('A', hottest(`max by (incident) (${incidentTemperature.name})`), '{{incident}}'))
+  .withTarget(query('B', `max(${open.name})`, 'open incidents'))
+  .withTarget(query('C', `max(${warmEdges.name})`, 'warm edges'))
+  .overrideByName('open incidents', [coloured(RED), UNFILLED])
+  .overrideByName('warm edges', [coloured(GREY), DASHED, THIN])
+  .height(8)
+  .span(8)
+
+const shardsPanel = lines(
+  'Shards and edges not watched',
+  'How many shards are heard, into how many the mesh is divided, and why edges are not watched.',
+)
+  .withTarget(query('A', `count(count_values("shard", ${shardOrdinal.name}))`, 'shards heard'))
+  .withTarget(query('B', `max(${shards.name})`, 'shards'))
+  .withTarget(query('C', perShard(refused, 'reason'), 'refused: {{reason}}'))
+  .overrideByName('shards heard', [coloured(BLUE)])
+  .overrideByName('shards', [coloured(GREY), DASHED])
+  .height(8)
+  .span(8)
 
 const latencyPanel = lines(
   'Latency',
@@ -316,6 +418,12 @@ export function dashboard(): Dashboard {
       .withPanel(accumulatorsPanel)
       .withPanel(verdictsPanel)
       .withPanel(incidentsPanel)
+      .withRow(new RowBuilder('Mesh'))
+      .withPanel(hottestEdgesPanel)
+      .withPanel(scoresPanel)
+      .withPanel(edgesPanel)
+      .withPanel(componentsPanel)
+      .withPanel(shardsPanel)
       .withRow(new RowBuilder('$source -> $destination'))
       .withPanel(latencyPanel)
       .withPanel(ratePanel)

@@ -2,46 +2,14 @@ import assert from 'node:assert/strict'
 import { request } from 'node:http'
 import test, { type TestContext } from 'node:test'
 
-import type { Page } from 'playwright-core'
-
 import { says, SCENES, type Stage, startStage } from '../bench/page-stage.js'
 import { StartError } from '../src/core/errors.js'
 import type { PageState } from '../src/page/page-state.js'
-import { browserFor, type Opened, openPage, overflow } from './helpers/browser.js'
+import { browserFor, chartColours, chartPixels, type Opened, openPage, overflow } from './helpers/browser.js'
 import { type LocalServer, startHttpServer } from './helpers/local-server.js'
 import { serveDaemon } from '../src/io/serve-daemon.js'
 import { createIncidentPage } from '../src/page/incident-page.js'
 import { fakeRuntime } from './helpers/fake-runtime.js'
-
-/** The pixels of a page's first chart, red, green, blue and alpha in turn; read from a copy, which changes nothing of it. */
-const READ_CHART = `
-  const canvas = document.querySelector('.plot canvas')
-  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true })
-  copy.drawImage(canvas, 0, 0)
-  const { data } = copy.getImageData(0, 0, canvas.width, canvas.height)`
-
-/** How many colours a page's first chart has: a blank one has one. */
-function chartColours(page: Page): Promise<number> {
-  return page.evaluate<number>(`(() => {
-    ${READ_CHART}
-    const colours = new Set()
-    for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 0) colours.add(data.slice(i, i + 4).join())
-    return colours.size
-  })()`)
-}
-
-/** Pixels of the chart in the colour of this key of its legend. */
-function chartPixels(page: Page, key: string): Promise<number> {
-  return page.evaluate<number>(`(() => {
-    const wanted = getComputedStyle(document.querySelector('.mark-${key}')).color.match(/\\d+/g).map(Number)
-    ${READ_CHART}
-    let n = 0
-    for (let i = 0; i < data.length; i += 4) {
-      if (data[i + 3] === 255 && [0, 1, 2].every((c) => data[i + c] === wanted[c])) n++
-    }
-    return n
-  })()`)
-}
 
 test(
   'page: on a real mesh it shows normal traffic, Sev 2, Sev 1, the end, and an outage of Prometheus',

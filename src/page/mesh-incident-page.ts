@@ -1,6 +1,6 @@
+import { type Course, courseOf } from '../core/evidence.js'
 import { type PairVerdict, type Severity, temperatureOf } from '../core/incident.js'
 import {
-  hottestFirst,
   isHot,
   type MeshIncident,
   meshIncidentId,
@@ -9,10 +9,12 @@ import {
   meshSeverity,
   type MeshState,
   meshTemperature,
+  type WarmEdge,
   worstFirst,
 } from '../core/mesh-incident.js'
-import type { Pair } from '../core/pair.js'
+import { type Pair, pairKey } from '../core/pair.js'
 import type { Suspect } from '../core/suspect.js'
+import { type EdgeMatches, fitting, highest, matching } from './edge-list.js'
 import { type Point, withPoint } from './ring.js'
 
 /** What there is to show of the incident rule for a mesh. */
@@ -42,7 +44,11 @@ export interface MeshIncidentNow {
   /** Sev 1 first, then the oldest. */
   readonly incidents: readonly ShownIncident[]
   readonly incidentsLeftOut: number
-  /** The warm ones, the hottest first. */
+  /** Edges whose accumulator is above 0. */
+  readonly warm: number
+  /** Of these. */
+  readonly hot: number
+  /** The hottest of the warm ones. */
   readonly edges: readonly ShownEdge[]
   readonly edgesLeftOut: number
 }
@@ -60,6 +66,13 @@ export interface ShownIncident {
   readonly hot: number
   /** By its newest transition; null where that is not known. */
   readonly suspect: Suspect | null
+  /** Its hottest edges, for a map; none beyond the worst MAX_MAPPED_INCIDENTS. */
+  readonly map: readonly MappedEdge[]
+}
+
+export interface MappedEdge extends Pair {
+  readonly accumulator: number
+  readonly hot: boolean
 }
 
 export interface ShownEdge extends Pair {
@@ -72,8 +85,19 @@ export interface ShownEdge extends Pair {
   readonly incident: string | null
 }
 
-export const MAX_SHOWN_EDGES = 500
+/** What GET api/edge answers of it. */
+export interface LookedAtWarmEdge extends ShownEdge {
+  /** Since it was last cold: the accumulator from its first anomaly on, evenly thinned out. */
+  readonly course: Course
+}
+
 export const MAX_SHOWN_INCIDENTS = 100
+
+export const MAX_MAPPED_INCIDENTS = 10
+export const MAX_MAPPED_EDGES = 30
+
+/** What the incidents may take of the state, whatever the names are. */
+const MAX_INCIDENT_BYTES = 96 * 2 ** 10
 
 /** A poll, and the state after it. */
 export interface MeshMoment {
@@ -87,6 +111,10 @@ export interface MeshIncidentPage {
   note(moment: MeshMoment, at: { readonly nowSeconds: number; readonly expected: string | null }): void
   /** @param suspectOf - by the newest transition of an open incident */
   view(suspectOf: (incident: MeshIncident) => Suspect | null): MeshIncidentView
+  /** The hottest warm edges that a text finds. */
+  readonly find: (text: string) => EdgeMatches<ShownEdge>
+  /** Undefined for one that is cold. */
+  readonly look: (edge: Pair) => LookedAtWarmEdge | undefined
 }
 
 interface Folded extends Point {
@@ -121,6 +149,14 @@ export function createMeshIncidentPage(rules: MeshRules): MeshIncidentPage {
         openIncidents: points.map(({ openIncidents }) => openIncidents),
       },
     }),
+    find: (text) => (newest === null ? { edges: [], leftOut: 0 } : edgesOf(newest, text)),
+    look: (pair) => {
+      const key = pairKey(pair)
+      const edge = newest?.state.edges.find((one) => one.key === key)
+      return newest === null || edge === undefined
+        ? undefined
+        : { ...shownIn(newest)(edge), course: courseOf(edge.trail) }
+    },
   }
 }
 
@@ -135,44 +171,64 @@ function nowOf(
   suspectOf: (incident: MeshIncident) => Suspect | null,
 ): MeshIncidentNow {
   const { edges, incidents } = state
-  const ids = new Map(incidents.map((incident) => [incident.key, meshIncidentId(incident)]))
+  const members = new Map<string, WarmEdge[]>(incidents.map(({ key }) => [key, []]))
+  for (const edge of edges) members.get(edge.incident ?? '')?.push(edge)
+  const told = worstFirst(incidents)
+    .slice(0, MAX_SHOWN_INCIDENTS)
+    .map((incident, place): ShownIncident => {
+      const own = members.get(incident.key) ?? []
+      const { severity, startedSeconds, first } = incident
+      return {
+        id: meshIncidentId(incident),
+        severity,
+        startedSeconds,
+        first,
+        temperature: temperatureOf(own.map(({ accumulator }) => accumulator)),
+        edges: own.length,
+        hot: own.filter(isHot).length,
+        suspect: suspectOf(incident),
+        map: place < MAX_MAPPED_INCIDENTS ? highest(own, MAX_MAPPED_EDGES, levelOf).map(mapped) : [],
+      }
+    })
+  const shownIncidents = fitting(told, MAX_INCIDENT_BYTES)
+  const listed = edgesOf({ state, poll }, '')
   return {
     timestampSeconds: poll.timestampSeconds,
     receivedSeconds,
     temperature: meshTemperature(state),
     monitors,
     expected,
-    incidents: worstFirst(incidents)
-      .slice(0, MAX_SHOWN_INCIDENTS)
-      .map((incident): ShownIncident => {
-        const own = edges.filter((edge) => edge.incident === incident.key)
-        const { severity, startedSeconds, first } = incident
-        return {
-          id: meshIncidentId(incident),
-          severity,
-          startedSeconds,
-          first,
-          temperature: temperatureOf(own.map(({ accumulator }) => accumulator)),
-          edges: own.length,
-          hot: own.filter(isHot).length,
-          suspect: suspectOf(incident),
-        }
-      }),
-    incidentsLeftOut: Math.max(0, incidents.length - MAX_SHOWN_INCIDENTS),
-    edges: hottestFirst(edges)
-      .slice(0, MAX_SHOWN_EDGES)
-      .map((edge): ShownEdge => {
-        const { key, source, destination, accumulator, heardSeconds, incident } = edge
-        return {
-          source,
-          destination,
-          accumulator,
-          hot: isHot(edge),
-          verdict: poll.verdicts.get(key)?.verdict ?? { kind: 'unknown', reason: 'no_data' },
-          heardSeconds,
-          incident: incident === null ? null : (ids.get(incident) ?? null),
-        }
-      }),
-    edgesLeftOut: Math.max(0, edges.length - MAX_SHOWN_EDGES),
+    incidents: shownIncidents,
+    incidentsLeftOut: incidents.length - shownIncidents.length,
+    warm: edges.length,
+    hot: edges.filter(isHot).length,
+    edges: listed.edges,
+    edgesLeftOut: listed.leftOut,
+  }
+}
+
+function levelOf({ accumulator }: WarmEdge): number {
+  return accumulator
+}
+
+function mapped(edge: WarmEdge): MappedEdge {
+  const { source, destination, accumulator } = edge
+  return { source, destination, accumulator, hot: isHot(edge) }
+}
+
+function edgesOf(moment: Pick<MeshMoment, 'state' | 'poll'>, text: string): EdgeMatches<ShownEdge> {
+  return matching(moment.state.edges, text, { pairOf: (edge) => edge, heatOf: levelOf, shown: shownIn(moment) })
+}
+
+function shownIn({ state, poll }: Pick<MeshMoment, 'state' | 'poll'>): (edge: WarmEdge) => ShownEdge {
+  const ids = new Map(state.incidents.map((incident) => [incident.key, meshIncidentId(incident)]))
+  return (edge) => {
+    const { key, heardSeconds, incident } = edge
+    return {
+      ...mapped(edge),
+      verdict: poll.verdicts.get(key)?.verdict ?? { kind: 'unknown', reason: 'no_data' },
+      heardSeconds,
+      incident: incident === null ? null : (ids.get(incident) ?? null),
+    }
   }
 }

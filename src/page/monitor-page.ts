@@ -1,5 +1,6 @@
+import type { EdgeCourse, QuantileCourse } from '../core/edge-course.js'
 import type { Evaluation } from '../core/score.js'
-import type { MonitorFacts, MonitorHistory, MonitorView, QuantileHistory } from './page-state.js'
+import type { MonitorFacts, MonitorView } from './page-state.js'
 import { type Point, withPoint } from './ring.js'
 
 export interface MonitorPage {
@@ -35,11 +36,11 @@ export function createMonitorPage(facts: MonitorFacts, quantiles: readonly numbe
   }
 }
 
-function historyOf(points: readonly Polled[], quantiles: readonly number[]): MonitorHistory {
+function historyOf(points: readonly Polled[], quantiles: readonly number[]): EdgeCourse {
   return {
     timesSeconds: points.map(({ timeSeconds }) => Number(timeSeconds.toFixed(3))),
     verdicts: points.map(({ evaluation }) => evaluation.verdict),
-    quantiles: quantiles.map((quantile): QuantileHistory => {
+    quantiles: quantiles.map((quantile): QuantileCourse => {
       const scored = points.map(({ evaluation }) =>
         // A band without a sample would look like knowledge of that time.
         evaluation.quantiles.find((one) => one.quantile === quantile && one.yMs !== null),

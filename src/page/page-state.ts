@@ -2,10 +2,13 @@
  * What the page is told: the JSON of GET /api/state, as the daemon writes it and the browser reads it. Times of samples are
  * Prometheus's, all others are the daemon's; the two are never compared, only differences of one with the other's.
  */
+import type { EdgeCourse } from '../core/edge-course.js'
 import type { IncidentRules, OpenIncident, PairVerdict, Severity, TimingContract } from '../core/incident.js'
 import type { Pair } from '../core/pair.js'
 import type { PollOutcome } from '../core/reading.js'
-import type { Evaluation, ScoringRules, Verdict } from '../core/score.js'
+import type { Evaluation, ScoringRules } from '../core/score.js'
+import type { MeshIncidentView } from './mesh-incident-page.js'
+import type { MeshMonitorView } from './mesh-monitor-page.js'
 
 export interface PageState {
   readonly version: string
@@ -15,7 +18,7 @@ export interface PageState {
   /** Null until the first poll has ended. */
   readonly poll: LastPoll | null
   /** Null when the daemon has nothing to show of its own. */
-  readonly view: MonitorView | IncidentView | null
+  readonly view: MonitorView | IncidentView | MeshMonitorView | MeshIncidentView | null
 }
 
 export interface LastPoll {
@@ -54,23 +57,7 @@ export interface MonitorView extends MonitorFacts {
   readonly evaluation: Evaluation | null
   /** The newest that had a sample, and when it came. */
   readonly sampled: { readonly evaluation: Evaluation; readonly receivedSeconds: number } | null
-  readonly history: MonitorHistory
-}
-
-/** Polls in time order, a column each. */
-export interface MonitorHistory {
-  readonly timesSeconds: readonly number[]
-  readonly verdicts: readonly Verdict[]
-  readonly quantiles: readonly QuantileHistory[]
-}
-
-export interface QuantileHistory {
-  readonly quantile: number
-  readonly yMs: readonly (number | null)[]
-  readonly yhatMs: readonly (number | null)[]
-  readonly yMinMs: readonly (number | null)[]
-  readonly yMaxMs: readonly (number | null)[]
-  readonly anomalous: readonly (boolean | null)[]
+  readonly history: EdgeCourse
 }
 
 export interface IncidentFacts {

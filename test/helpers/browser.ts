@@ -46,3 +46,33 @@ export async function openPage(browser: Browser, url: string, options: BrowserCo
 export function overflow(page: Page): Promise<number> {
   return page.evaluate<number>('document.documentElement.scrollWidth - document.documentElement.clientWidth')
 }
+
+/** The pixels of a page's first chart, red, green, blue and alpha in turn; read from a copy, which changes nothing of it. */
+const READ_CHART = `
+  const canvas = document.querySelector('.plot canvas')
+  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true })
+  copy.drawImage(canvas, 0, 0)
+  const { data } = copy.getImageData(0, 0, canvas.width, canvas.height)`
+
+/** How many colours a page's first chart has: a blank one has one. */
+export function chartColours(page: Page): Promise<number> {
+  return page.evaluate<number>(`(() => {
+    ${READ_CHART}
+    const colours = new Set()
+    for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 0) colours.add(data.slice(i, i + 4).join())
+    return colours.size
+  })()`)
+}
+
+/** Pixels of the chart in the colour of this key of its legend. */
+export function chartPixels(page: Page, key: string): Promise<number> {
+  return page.evaluate<number>(`(() => {
+    const wanted = getComputedStyle(document.querySelector('.mark-${key}')).color.match(/\\d+/g).map(Number)
+    ${READ_CHART}
+    let n = 0
+    for (let i = 0; i < data.length; i += 4) {
+      if (data[i + 3] === 255 && [0, 1, 2].every((c) => data[i + c] === wanted[c])) n++
+    }
+    return n
+  })()`)
+}

@@ -31,8 +31,13 @@ export function pairName({ source, destination }: Pair): string {
   return `${source} → ${destination}`
 }
 
+/** Every digit, as of a count. */
+export function whole(n: number): string {
+  return n.toLocaleString('en')
+}
+
 export function count(n: number, noun: string): string {
-  return `${n} ${noun}${n === 1 ? '' : 's'}`
+  return `${whole(n)} ${noun}${n === 1 ? '' : 's'}`
 }
 
 /** A length of time in two units at most. */

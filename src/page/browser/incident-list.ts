@@ -112,7 +112,7 @@ function evidenceOf(record: IncidentRecord): readonly Node[] {
   ]
 }
 
-function suspectName(suspect: Exclude<Suspect, { kind: 'none' }>): string {
+export function suspectName(suspect: Exclude<Suspect, { kind: 'none' }>): string {
   return suspect.kind === 'service' ? suspect.name : `the way from ${suspect.source} to ${suspect.destination}`
 }
 

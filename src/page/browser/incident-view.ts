@@ -1,11 +1,11 @@
 import type { IncidentHistoryJson, IncidentRecord } from '../../core/incident-history.js'
-import type { PairVerdict } from '../../core/incident.js'
-import type { IncidentNow, IncidentView, TemperatureHistory } from '../page-state.js'
-import { createChart, createValues, shownRange } from './chart.js'
+import type { PairVerdict, Severity } from '../../core/incident.js'
+import type { IncidentNow, IncidentView } from '../page-state.js'
+import { type Chart, type ChartOptions, createChart, createValues, shownRange } from './chart.js'
 import { el, panel, setAttribute, setText, table } from './dom.js'
 import { count, duration, number, pairName, time } from './format.js'
 import { createIncidentList } from './incident-list.js'
-import { awayStatus, spanText } from './monitor-view.js'
+import { awayStatus, spanText, startingStatus } from './monitor-view.js'
 import { createStatusCard, createTile, type Status } from './status.js'
 import type { Moment, View } from './view.js'
 
@@ -28,25 +28,16 @@ export function createIncidentView(
   }
   const numbers = el('dl', { class: 'tiles', 'aria-label': 'Now' }, ...Object.values(tiles).map((tile) => tile.element))
   const span = el('p', { class: 'note' })
-  const chart = createChart({
-    label: 'Temperature over time, and the levels at which an incident opens and closes',
-    scale: 'linear',
-    always: [rules.incidentThreshold],
-    lines: [{ key: 'temperature', label: 'temperature', look: 'steps' }],
-    levels: [
-      { value: rules.incidentThreshold, key: 'opens', label: `opens above ${number(rules.incidentThreshold)}` },
-      { value: rules.clearThreshold, key: 'closes', label: `closes at ${number(rules.clearThreshold)} or below` },
-    ],
-    shades: {
-      keys: [
-        { key: 'sev2', label: 'Sev 2' },
-        { key: 'sev1', label: 'Sev 1' },
+  const chart = temperatureChart(
+    {
+      least: rules.incidentThreshold,
+      levels: [
+        { value: rules.incidentThreshold, key: 'opens', label: `opens above ${number(rules.incidentThreshold)}` },
+        { value: rules.clearThreshold, key: 'closes', label: `closes at ${number(rules.clearThreshold)} or below` },
       ],
-      of: (i) => SEVERITY_KEYS[shown.history.severities[i] ?? 0],
     },
-    describe: (i) =>
-      `temperature ${number(shown.history.temperatures[i] ?? null)}, ${severityWord(shown.history.severities[i])}`,
-  })
+    () => shown.history,
+  )
   const values = createValues('Last temperatures as a table', () => temperatureTable(shown.history))
   const pairs = createPairList(first)
   const list = createIncidentList()
@@ -103,7 +94,37 @@ export function createIncidentView(
   }
 }
 
-function severityWord(severity: number | undefined): string {
+/** What is shown of both kinds of incident daemon. */
+interface Temperatures {
+  readonly timesSeconds: readonly number[]
+  readonly temperatures: readonly number[]
+  readonly severities: readonly (Severity | 0)[]
+}
+
+/** Temperature over time, shaded while an incident was open. @param options.least - is never cut off */
+export function temperatureChart(
+  { least, levels }: { readonly least: number } & Pick<Required<ChartOptions>, 'levels'>,
+  history: () => Temperatures,
+): Chart {
+  return createChart({
+    label: `Temperature over time${levels.length > 0 ? ', and the levels at which an incident opens and closes' : ''}`,
+    scale: 'linear',
+    always: [least],
+    lines: [{ key: 'temperature', label: 'temperature', look: 'steps' }],
+    levels,
+    shades: {
+      keys: [
+        { key: 'sev2', label: 'Sev 2' },
+        { key: 'sev1', label: 'Sev 1' },
+      ],
+      of: (i) => SEVERITY_KEYS[history().severities[i] ?? 0],
+    },
+    describe: (i) =>
+      `temperature ${number(history().temperatures[i] ?? null)}, ${severityWord(history().severities[i])}`,
+  })
+}
+
+export function severityWord(severity: number | undefined): string {
   return severity === 1 || severity === 2 ? `Sev ${severity}` : 'no incident'
 }
 
@@ -113,17 +134,11 @@ function hotPairs({ rules }: IncidentView, now: IncidentNow): readonly string[] 
   )
 }
 
-function statusOf(view: IncidentView, { freshness, nowSeconds }: Moment, known: readonly IncidentRecord[]): Status {
+function statusOf(view: IncidentView, moment: Moment, known: readonly IncidentRecord[]): Status {
   const { now, rules } = view
-  if (freshness.kind === 'starting') return { level: 'quiet', word: 'STARTING', since: '', because: freshness.because }
-  if (freshness.kind !== 'live') {
-    const last =
-      now === null
-        ? 'Nothing was ever known.'
-        : `Last known: ${wordOf(now)}, ${duration(nowSeconds - now.receivedSeconds)} ago.`
-    return { ...awayStatus(freshness), since: last }
-  }
-  if (now === null) return { level: 'quiet', word: 'STARTING', since: '', because: 'Prometheus holds no poll yet.' }
+  const away = awayStatus(moment, now === null ? null : { word: wordOf(now), receivedSeconds: now.receivedSeconds })
+  if (away !== null) return away
+  if (now === null) return startingStatus('Prometheus holds no poll yet.')
   const silent = now.pairs.every(({ verdict }) => verdict.kind === 'unknown')
   if (now.open !== null) {
     const { severity, startedSeconds } = now.open
@@ -153,7 +168,7 @@ function statusOf(view: IncidentView, { freshness, nowSeconds }: Moment, known: 
 }
 
 /** In a maintenance window incidents are shown as they are, and nobody is told of them. */
-function maintenanceOf({ expected }: IncidentNow): string {
+export function maintenanceOf({ expected }: Pick<IncidentNow, 'expected'>): string {
   return expected === null ? '' : ` Expected, not sent: maintenance (${expected}).`
 }
 
@@ -161,14 +176,14 @@ function wordOf({ open }: IncidentNow): string {
   return open === null ? 'NO INCIDENT' : `SEV ${open.severity}`
 }
 
-function lastClosed(known: readonly IncidentRecord[]): string {
+export function lastClosed(known: readonly IncidentRecord[]): string {
   const last = known.find(({ endedSeconds }) => endedSeconds !== null)
   if (last?.endedSeconds === undefined || last.endedSeconds === null) return ''
   const { severity, outcome, endedSeconds, startedSeconds } = last
   return `Last: Sev ${severity}, ${outcome} at ${time(endedSeconds)} after ${duration(endedSeconds - startedSeconds)}.`
 }
 
-function temperatureTable({ timesSeconds, temperatures, severities }: TemperatureHistory): HTMLTableElement {
+export function temperatureTable({ timesSeconds, temperatures, severities }: Temperatures): HTMLTableElement {
   const newest = timesSeconds
     .map((_, i) => i)
     .slice(-TABLE_ROWS)
@@ -187,7 +202,7 @@ const SILENCE = {
   stale: 'stale',
 } as const
 
-function verdictWords(verdict: PairVerdict, ageSeconds: number | null): string {
+export function verdictWords(verdict: PairVerdict, ageSeconds: number | null): string {
   switch (verdict.kind) {
     case 'ok':
       return 'ok'

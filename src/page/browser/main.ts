@@ -4,11 +4,13 @@ import { byId, el, setAttribute, setText } from './dom.js'
 import { time } from './format.js'
 import { bannerText, freshnessOf } from './freshness.js'
 import { createIncidentView } from './incident-view.js'
+import { createMeshIncidentView } from './mesh-incident-view.js'
+import { createMeshMonitorView } from './mesh-monitor-view.js'
 import { createMonitorView } from './monitor-view.js'
 import { createDaemonClock, createSource } from './source.js'
 import type { Status } from './status.js'
 import { startTheme } from './theme.js'
-import type { Moment } from './view.js'
+import type { Moment, View } from './view.js'
 
 /** The daemon is asked as often as it polls, within these. */
 const SHORTEST_MS = 500
@@ -35,6 +37,7 @@ main.replaceChildren(banner, holder)
 interface Bound {
   readonly title: () => string
   readonly show: (moment: Moment) => Status
+  readonly refresh: () => Promise<void>
   readonly repaint: () => void
 }
 
@@ -46,26 +49,39 @@ let lastAnswerSeconds = clock.nowSeconds()
 
 startTheme(byId('theme'), () => bound?.repaint())
 
-function bind(state: PageState): Bound | null {
-  const { view } = state
-  if (view === null) return null
-  if (view.kind === 'monitor') {
-    const made = createMonitorView(view)
-    holder.replaceChildren(made.element)
-    const now = (): typeof view => {
-      const latest = states.value()?.view
-      return latest?.kind === 'monitor' ? latest : view
-    }
-    return { title: () => made.title(now()), show: (moment) => made.show(now(), moment), repaint: made.repaint }
+function bind({ view }: PageState): Bound | null {
+  switch (view?.kind) {
+    case undefined:
+      return null
+    case 'monitor':
+      return withState(view, createMonitorView(view))
+    case 'incident':
+      return withState(view, createIncidentView(view, incidents.value))
+    case 'mesh-monitor':
+      return withState(view, createMeshMonitorView(view))
+    case 'mesh-incident':
+      return withState(view, createMeshIncidentView(view, incidents.value))
   }
-  const made = createIncidentView(view, incidents.value)
+}
+
+/** The view with its part of the newest state. */
+function withState<V extends NonNullable<PageState['view']>>(first: V, made: View<V>): Bound {
   holder.replaceChildren(made.element)
-  byId('incidents-link').hidden = false
-  const now = (): typeof view => {
+  byId('incidents-link').hidden = !hasIncidents(first)
+  const now = (): V => {
     const latest = states.value()?.view
-    return latest?.kind === 'incident' ? latest : view
+    return latest?.kind === first.kind ? (latest as V) : first
   }
-  return { title: () => made.title(now()), show: (moment) => made.show(now(), moment), repaint: made.repaint }
+  return {
+    title: () => made.title(now()),
+    show: (moment) => made.show(now(), moment),
+    refresh: made.refresh ?? (() => Promise.resolve()),
+    repaint: made.repaint,
+  }
+}
+
+function hasIncidents(view: PageState['view'] | undefined): boolean {
+  return view?.kind === 'incident' || view?.kind === 'mesh-incident'
 }
 
 function render(): void {
@@ -86,7 +102,7 @@ function render(): void {
     bound = bind(state)
     boundTo = state.startedSeconds
   }
-  const kind = state.view?.kind ?? 'daemon'
+  const kind = (state.view?.kind ?? 'daemon').replace('mesh-', '')
   setText(byId('about'), `${kind}: ${bound?.title() ?? ''}`)
   setText(
     byId('build'),
@@ -99,7 +115,7 @@ function render(): void {
 async function refresh(): Promise<void> {
   try {
     await states.refresh()
-    if (states.value()?.view?.kind === 'incident') await incidents.refresh()
+    if (hasIncidents(states.value()?.view)) await incidents.refresh()
     failures = 0
     lastAnswerSeconds = clock.nowSeconds()
   } catch {
@@ -113,6 +129,7 @@ async function turn(): Promise<void> {
   clearTimeout(waiting)
   await refresh()
   render()
+  if (failures === 0) void bound?.refresh()
   // Nobody looks: the next look asks.
   if (document.hidden) return
   const intervalMs = (states.value()?.pollIntervalSeconds ?? 0) * 1000

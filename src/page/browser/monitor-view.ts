@@ -1,13 +1,13 @@
+import type { EdgeCourse } from '../../core/edge-course.js'
 import type { Evaluation, ScoredQuantile, Verdict } from '../../core/score.js'
-import type { MonitorHistory, MonitorView, PageState } from '../page-state.js'
+import type { MonitorView, PageState } from '../page-state.js'
 import { type Chart, createChart, createValues, shownRange, type TimeRange, WINDOW_SECONDS } from './chart.js'
 import { el, panel, setText, table } from './dom.js'
 import { band, count, duration, milliseconds, number, pairName, quantileName, time } from './format.js'
-import type { Freshness } from './freshness.js'
 import { createStatusCard, createTile, type Level, type Status } from './status.js'
 import type { Moment, View } from './view.js'
 
-const WORDS: Readonly<Record<Verdict, readonly [Level, string]>> = {
+export const WORDS: Readonly<Record<Verdict, readonly [Level, string]>> = {
   ok: ['ok', 'OK'],
   anomalous: ['critical', 'ANOMALOUS'],
   low_traffic: ['quiet', 'LOW TRAFFIC'],
@@ -90,33 +90,44 @@ export function spanText(state: PageState, firstSeconds: number | undefined, { t
   return `Since ${time(firstSeconds)}: the daemon knows of nothing before.`
 }
 
-function statusOf(
-  { evaluation, sampled, rules, history }: MonitorView,
-  { state, freshness, nowSeconds }: Moment,
-): Status {
-  if (freshness.kind === 'starting') return { level: 'quiet', word: 'STARTING', since: '', because: freshness.because }
-  if (freshness.kind !== 'live') return { ...awayStatus(freshness), since: lastKnown(sampled, nowSeconds) }
-  if (evaluation === null)
-    return { level: 'quiet', word: 'STARTING', since: '', because: 'The first poll is under way.' }
+function statusOf({ evaluation, sampled, rules, history }: MonitorView, moment: Moment): Status {
+  const last =
+    sampled === null ? null : { word: WORDS[sampled.evaluation.verdict][1], receivedSeconds: sampled.receivedSeconds }
+  const away = awayStatus(moment, last)
+  if (away !== null) return away
+  if (evaluation === null) return startingStatus('The first poll is under way.')
   const { verdict } = evaluation
   const [level, word] = WORDS[verdict]
-  const because = reason(evaluation, { detail: state.poll?.detail ?? '', least: rules.minRequestsPerSecond })
+  const because = reason(evaluation, { detail: moment.state.poll?.detail ?? '', least: rules.minRequestsPerSecond })
   return { level, word, because, since: verdictSince(history) }
 }
 
-/** The status while what is known is not of now. */
-export function awayStatus(freshness: Exclude<Freshness, { kind: 'live' | 'starting' }>): Omit<Status, 'since'> {
-  return freshness.kind === 'prometheus-away'
-    ? { level: 'unknown', word: 'NO DATA', because: 'Prometheus does not tell how it is now.' }
-    : freshness.kind === 'daemon-away'
-      ? { level: 'unknown', word: 'NO CONNECTION', because: 'The daemon does not tell how it is now.' }
-      : { level: 'unknown', word: 'NO DATA', because: 'The daemon has stopped polling.' }
+/** The status while nothing is known yet. */
+export function startingStatus(because: string): Status {
+  return { level: 'quiet', word: 'STARTING', since: '', because }
 }
 
-function lastKnown(sampled: MonitorView['sampled'], nowSeconds: number): string {
-  if (sampled === null) return 'Nothing was ever measured.'
-  const word = WORDS[sampled.evaluation.verdict][1]
-  return `Last known: ${word}, ${duration(nowSeconds - sampled.receivedSeconds)} ago.`
+/** The status while what is known is not of now; null while it is. @param last - what was last known, and when it came */
+export function awayStatus(
+  { freshness, nowSeconds }: Moment,
+  last: { readonly word: string; readonly receivedSeconds: number } | null,
+): Status | null {
+  const since =
+    last === null
+      ? 'Nothing was ever known.'
+      : `Last known: ${last.word}, ${duration(nowSeconds - last.receivedSeconds)} ago.`
+  switch (freshness.kind) {
+    case 'live':
+      return null
+    case 'starting':
+      return startingStatus(freshness.because)
+    case 'prometheus-away':
+      return { level: 'unknown', word: 'NO DATA', because: 'Prometheus does not tell how it is now.', since }
+    case 'daemon-away':
+      return { level: 'unknown', word: 'NO CONNECTION', because: 'The daemon does not tell how it is now.', since }
+    case 'daemon-stuck':
+      return { level: 'unknown', word: 'NO DATA', because: 'The daemon has stopped polling.', since }
+  }
 }
 
 function reason(
@@ -154,7 +165,7 @@ function anomaly(worst: ScoredQuantile): string {
   return `${named(worst)}${least} is above the band that ends at ${milliseconds(yMaxMs)}${times}.`
 }
 
-function verdictSince({ timesSeconds, verdicts }: MonitorHistory): string {
+function verdictSince({ timesSeconds, verdicts }: EdgeCourse): string {
   const last = verdicts.length - 1
   const before = verdicts.findLastIndex((verdict) => verdict !== verdicts[last])
   const from = timesSeconds[before + 1]
@@ -182,9 +193,10 @@ function showNumbers(tiles: Tiles, { sampled }: MonitorView, nowSeconds: number)
   tiles.age.show(sampled === null ? 'never' : `${duration(nowSeconds - sampled.receivedSeconds)} ago`)
 }
 
-function latencyChart(
+/** @param place - of the quantile among those of the history */
+export function latencyChart(
   quantile: number,
-  history: () => MonitorHistory,
+  history: () => EdgeCourse,
   place: number,
 ): { readonly chart: Chart; readonly values: ReturnType<typeof createValues> } {
   const name = quantileName(quantile)
@@ -232,8 +244,9 @@ function latencyChart(
   return { chart, values }
 }
 
-function chartColumns(
-  { timesSeconds, quantiles }: MonitorHistory,
+/** What a latency chart is shown. */
+export function chartColumns(
+  { timesSeconds, quantiles }: EdgeCourse,
   place: number,
 ): readonly (readonly (number | null)[])[] {
   const one = quantiles[place]

@@ -51,3 +51,24 @@ export function createSource<T>(url: string, clock: DaemonClock): Source<T> {
     },
   }
 }
+
+/** An answer to a question that is asked once, or why there is none, in words. */
+export type Asked<T> =
+  { readonly kind: 'answer'; readonly value: T } | { readonly kind: 'none'; readonly because: string }
+
+/** Never rejects. */
+export async function ask<T>(url: string): Promise<Asked<T>> {
+  try {
+    const response = await fetch(url, {
+      cache: 'no-store',
+      redirect: 'error',
+      signal: AbortSignal.timeout(PATIENCE_MS),
+    })
+    const value = (await response.json()) as unknown
+    if (response.ok) return { kind: 'answer', value: value as T }
+    const said = (value as { readonly error?: unknown } | null)?.error
+    return { kind: 'none', because: typeof said === 'string' ? said : `the daemon answered ${response.status}` }
+  } catch {
+    return { kind: 'none', because: 'the daemon does not answer' }
+  }
+}

@@ -17,6 +17,8 @@ export interface View<T> {
   readonly title: (view: T) => string
   /** @returns the status, for the window's title */
   readonly show: (view: T, moment: Moment) => Status
+  /** Asks the daemon for more than the state holds, where somebody wants to see it. Never rejects. */
+  readonly refresh?: () => Promise<void>
   /** Draws the charts again, in the colours that hold now. */
   readonly repaint: () => void
 }
