@@ -86,10 +86,10 @@ export interface Envelope {
 export function parseEnvelope(document: unknown, expected: 'vector' | 'matrix'): Envelope {
   if (!isObject(document)) throw new ShapeError('bad_shape', `expected an object, got ${glimpse(document)}`)
   if (document['status'] === 'error') {
-    throw new ShapeError(
-      'api_error',
-      `status is "error": ${glimpse(document['errorType'])} ${String(document['error']).slice(0, 200)}`,
-    )
+    const { errorType, error } = document
+    // Only of a text: an object may come with a toString of its own that is no function.
+    const said = typeof error === 'string' ? error.slice(0, 200) : glimpse(error)
+    throw new ShapeError('api_error', `status is "error": ${glimpse(errorType)} ${said}`)
   }
   if (document['status'] !== 'success') {
     throw new ShapeError('bad_shape', `status: expected "success", got ${glimpse(document['status'])}`)

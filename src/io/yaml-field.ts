@@ -1,6 +1,7 @@
 import { isMap, isNode, isScalar, LineCounter, parseAllDocuments, type Document } from 'yaml'
 
 import { UsageError } from '../core/errors.js'
+import { plainName } from '../core/plain-text.js'
 import { glimpse, isObject } from '../core/series.js'
 
 /** One place in a YAML file: what stands there, and how to say that it is wrong. */
@@ -111,7 +112,7 @@ function keyAt(document: Document, path: Path): unknown {
  * Where a secret may have slipped into the place of a name, names that look odd are not repeated.
  */
 function pathText(path: Path, secret: boolean): string {
-  const name = (key: string): string => (secret && !/^[\w.-]{1,40}$/.test(key) ? '?' : key)
+  const name = (key: string): string => (secret && !/^[\w.-]{1,40}$/.test(key) ? '?' : plainName(key))
   return path
     .map((key) => (typeof key === 'number' ? `[${key}]` : `.${name(key)}`))
     .join('')

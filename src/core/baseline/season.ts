@@ -141,25 +141,17 @@ function fitProfile(
 ): { readonly profile: Float64Array; readonly residuals: Float64Array } {
   const { phases, width } = options
   const phaseSeconds = options.periodSeconds / phases
-  const held = Math.min(width, Math.ceil(options.holdoutSeconds / phaseSeconds))
-  // Cells count phases through the whole recording; a phase is a cell modulo the period.
-  const cells = Int32Array.from(timesSeconds, (time) => Math.floor((time - timesSeconds[0]!) / phaseSeconds + 1e-9))
-  const count = cells[cells.length - 1]! + 1
-  const cellSums = new Float64Array(count + 1)
-  const cellCounts = new Float64Array(count + 1)
+  const holdout = Math.min(width, Math.ceil(options.holdoutSeconds / phaseSeconds))
+  // Cells count phases through the whole recording; a phase is a cell modulo the period. Only those with samples are held: a gap
+  // of years, or one time that is wrong, would make billions of them.
+  const cells = timesSeconds.map((time) => Math.floor((time - timesSeconds[0]!) / phaseSeconds + 1e-9))
+  const held = heldCells(cells, values)
   const phaseSums = new Float64Array(phases)
   const phaseCounts = new Float64Array(phases)
   for (let i = 0; i < values.length; i++) {
-    const cell = cells[i]!
-    const phase = cell % phases
-    cellSums[cell + 1]! += values[i]!
-    cellCounts[cell + 1]!++
+    const phase = cells[i]! % phases
     phaseSums[phase]! += values[i]!
     phaseCounts[phase]!++
-  }
-  for (let cell = 0; cell < count; cell++) {
-    cellSums[cell + 1]! += cellSums[cell]!
-    cellCounts[cell + 1]! += cellCounts[cell]!
   }
   const sums = new Float64Array(phases)
   const counts = new Float64Array(phases)
@@ -171,16 +163,46 @@ function fitProfile(
     }
   }
   const residuals = new Float64Array(values.length)
+  let from = 0
+  let to = 0
   for (let i = 0; i < values.length; i++) {
     const cell = cells[i]!
     const phase = cell % phases
-    const from = Math.max(0, cell - held)
-    const to = Math.min(count - 1, cell + held)
-    const others = counts[phase]! - (cellCounts[to + 1]! - cellCounts[from]!)
-    const otherSum = sums[phase]! - (cellSums[to + 1]! - cellSums[from]!)
+    while (held.cells[from]! < cell - holdout) from++
+    while (to < held.cells.length && held.cells[to]! <= cell + holdout) to++
+    const others = counts[phase]! - (held.countsBefore[to]! - held.countsBefore[from]!)
+    const otherSum = sums[phase]! - (held.sumsBefore[to]! - held.sumsBefore[from]!)
     residuals[i] = others > 0.5 ? values[i]! - otherSum / others : NaN
   }
   return { profile: profileOf(sums, counts), residuals }
+}
+
+/** The cells that hold samples, rising, with how many samples lie in those before each, and after the last, and their sum. */
+function heldCells(
+  cellOf: Float64Array,
+  values: Float64Array,
+): {
+  readonly cells: readonly number[]
+  readonly sumsBefore: readonly number[]
+  readonly countsBefore: readonly number[]
+} {
+  const cells: number[] = []
+  const sumsBefore = [0]
+  const countsBefore = [0]
+  for (let i = 0; i < values.length;) {
+    const cell = cellOf[i]!
+    let sum = 0
+    let count = 0
+    do {
+      sum += values[i]!
+      count++
+      i++
+    } while (i < values.length && cellOf[i] === cell)
+    cells.push(cell)
+    sumsBefore.push(sumsBefore.at(-1)! + sum)
+    countsBefore.push(countsBefore.at(-1)! + count)
+  }
+  return { cells, sumsBefore, countsBefore }
 }
 
 /** Means; phases that were never seen lie on the line between their neighbours. */

@@ -1,0 +1,3 @@
+import { testFuzzGroup } from './helpers/fuzz-tests.js'
+
+testFuzzGroup('exposition')
