@@ -8,30 +8,23 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-import { linearRegression, median } from 'simple-statistics'
-
 import { type Child, listeningUrl, logged, startChild } from '../src/testbed/child-process.js'
 import { findPrometheus, startPrometheus, writeTargets } from '../src/testbed/prometheus-server.js'
+import { courseOf, readSelf, rounded, type SelfReading } from './daemon-metrics.js'
 import { benchRuntime } from './runtime.js'
 
 const runtime = benchRuntime()
-const { clock, signal, http, program } = runtime
+const { clock, signal, program } = runtime
 const minutes = Number(process.argv[2] ?? 10)
 const idleSeconds = Math.min(120, minutes * 30)
 const sampleSeconds = 5
 
-interface Usage {
-  readonly cpuSeconds: number
-  readonly rssMiB: number
-}
+const GOAL_CPU_MS_PER_POLL = 20
+const GOAL_RSS_MIB = 90
 
-async function usage(url: string): Promise<Usage> {
-  const { data } = await http.get<string>(`${url}/metrics`)
-  const value = (name: string): number => Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(data)?.[1])
-  return {
-    cpuSeconds: value('process_cpu_seconds_total'),
-    rssMiB: value('process_resident_memory_bytes') / 2 ** 20,
-  }
+/** Prometheus says of itself what we do. */
+function usage(url: string): Promise<SelfReading> {
+  return readSelf(runtime, url)
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'meshfever-bench-'))
@@ -96,7 +89,7 @@ try {
   await clock.sleep(15_000, signal)
 
   const all = [...urls, prometheusUrl]
-  const series: Usage[][] = all.map(() => [])
+  const series: SelfReading[][] = all.map(() => [])
   const samples = Math.floor((minutes * 60) / sampleSeconds) + 1
   for (let i = 0; i < samples && !signal.aborted; i++) {
     const now = await Promise.all(all.map(usage))
@@ -105,30 +98,26 @@ try {
   }
   const seconds = (samples - 1) * sampleSeconds
   const spent = series.map((values) => (values.at(-1)?.cpuSeconds ?? NaN) - (values[0]?.cpuSeconds ?? NaN))
-  const memory = (values: readonly Usage[]): Record<string, number> => {
-    const rss = values.map(({ rssMiB }) => rssMiB)
-    const later = rss.slice(Math.floor(rss.length / 2))
-    return {
-      rss_median_mib: round(median(rss)),
-      rss_max_mib: round(rss.reduce((a, b) => Math.max(a, b), 0)),
-      rss_slope_second_half_mib_per_hour: round(
-        (linearRegression(later.map((mib, i) => [i * sampleSeconds, mib])).m || 0) * 3600,
-      ),
-    }
-  }
+  const memory = (values: readonly SelfReading[] = []): object => ({
+    rss: courseOf(
+      values.map(({ rssMiB }) => rssMiB),
+      sampleSeconds,
+    ),
+  })
   const answering = (spent[2] ?? NaN) - idleCpuPerSecond * seconds
   console.log(
     JSON.stringify(
       {
         minutes,
-        polls_each: seconds,
-        monitor: { cpu_ms_per_poll: round((1000 * (spent[0] ?? NaN)) / seconds), ...memory(series[0] ?? []) },
-        incident: { cpu_ms_per_poll: round((1000 * (spent[1] ?? NaN)) / seconds), ...memory(series[1] ?? []) },
+        pollsEach: seconds,
+        goals: { cpuMsPerPoll: GOAL_CPU_MS_PER_POLL, rssMiB: GOAL_RSS_MIB },
+        monitor: { cpuMsPerPoll: rounded((1000 * (spent[0] ?? NaN)) / seconds), ...memory(series[0]) },
+        incident: { cpuMsPerPoll: rounded((1000 * (spent[1] ?? NaN)) / seconds), ...memory(series[1]) },
         prometheus: {
-          cpu_ms_per_second_idle: round(1000 * idleCpuPerSecond),
-          cpu_ms_per_poll_answering_and_scraping_both: round((1000 * answering) / seconds),
+          cpuMsPerSecondIdle: rounded(1000 * idleCpuPerSecond),
+          cpuMsPerPollAnsweringAndScrapingBoth: rounded((1000 * answering) / seconds),
         },
-        ratio_our_cpu_to_prometheus: round(((spent[0] ?? NaN) + (spent[1] ?? NaN)) / answering),
+        ratioOurCpuToPrometheus: rounded(((spent[0] ?? NaN) + (spent[1] ?? NaN)) / answering),
       },
       null,
       2,
@@ -137,8 +126,4 @@ try {
 } finally {
   await Promise.allSettled(children.reverse().map((each) => each.stop()))
   rmSync(folder, { recursive: true, force: true })
-}
-
-function round(value: number): number {
-  return Number(value.toFixed(3))
 }

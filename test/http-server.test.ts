@@ -5,6 +5,7 @@ import test, { type TestContext } from 'node:test'
 import { StartError } from '../src/core/errors.js'
 import { type HttpServer, listen, text } from '../src/io/http-server.js'
 import { startTcpServer } from './helpers/local-server.js'
+import { ODD_REQUESTS, POST, raw, statusesIn } from './helpers/odd-requests.js'
 
 async function serving(t: TestContext): Promise<HttpServer> {
   const server = await listen({
@@ -17,17 +18,6 @@ async function serving(t: TestContext): Promise<HttpServer> {
   })
   t.after(() => server.close(0))
   return server
-}
-
-/** What comes back for these very bytes, until the server closes. */
-function raw({ port }: HttpServer, bytes: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let answer = ''
-    const socket = connect(port, '127.0.0.1', () => socket.write(bytes))
-    socket.on('data', (data: Buffer) => (answer += data.toString()))
-    socket.on('close', () => resolve(answer))
-    socket.on('error', reject)
-  })
 }
 
 for (const { name, method, path, status, body, contentType, allow } of [
@@ -136,114 +126,17 @@ test('http server: HEAD tells the length that GET would have', async (t) => {
   assert.equal(response.headers.get('content-length'), '4')
 })
 
-for (const { line, status } of [
-  { line: 'GET //', status: 404 },
-  { line: 'GET ///', status: 404 },
-  { line: 'GET http://[', status: 404 },
-  { line: 'GET http://x/healthz', status: 404 },
-  { line: 'GET /%zz', status: 404 },
-  { line: 'GET /%2e%2e/etc/passwd', status: 404 },
-  { line: 'GET /../../etc/passwd', status: 404 },
-  { line: 'GET /healthz\\..\\x', status: 404 },
-  { line: 'OPTIONS *', status: 405 },
-  { line: 'TRACE /healthz', status: 405 },
-  { line: 'FOO /healthz', status: 400 },
-  { line: `GET /${'x'.repeat(20_000)}`, status: 431 },
-]) {
-  test(`http server: ${line.slice(0, 40)} is answered with ${status}, and the server lives`, async (t) => {
-    const server = await serving(t)
-    const answer = await raw(server, `${line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`)
-    assert.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `))
-    assert.equal((await fetch(`${server.url}/healthz`)).status, 200)
-  })
-}
-
-/** The status of each answer in these bytes. */
-function statusesIn(answer: string): readonly number[] {
-  return [...answer.matchAll(/HTTP\/1\.1 (\d+) /g)].map(([, status]) => Number(status))
-}
-
-const GET = 'GET /healthz HTTP/1.1\r\nhost: x\r\n'
-const POST = 'POST /healthz HTTP/1.1\r\nhost: x\r\n'
-/** What must not be taken for a request of its own. */
-const HIDDEN = `${GET}\r\n`
-
-for (const { name, bytes, status } of [
-  // Requests that two servers could understand in two ways.
-  { name: 'two lengths', bytes: `${GET}content-length: 1\r\ncontent-length: 2\r\n\r\nab`, status: 400 },
-  { name: 'the same length twice', bytes: `${GET}content-length: 2\r\ncontent-length: 2\r\n\r\nab`, status: 400 },
-  { name: 'a list of lengths', bytes: `${GET}content-length: 2, 2\r\n\r\nab`, status: 400 },
-  { name: 'a length with a sign', bytes: `${GET}content-length: +2\r\n\r\nab`, status: 400 },
-  { name: 'a negative length', bytes: `${GET}content-length: -1\r\n\r\n${HIDDEN}`, status: 400 },
-  { name: 'a length beyond all numbers', bytes: `${GET}content-length: 99999999999999999999\r\n\r\n`, status: 400 },
-  {
-    name: 'a length and chunks',
-    bytes: `${POST}content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n${HIDDEN}`,
-    status: 400,
-  },
-  { name: 'chunks that are no chunks', bytes: `${POST}transfer-encoding: xchunked\r\n\r\n${HIDDEN}`, status: 400 },
-  { name: 'chunks and then more', bytes: `${POST}transfer-encoding: chunked, identity\r\n\r\n${HIDDEN}`, status: 400 },
-  {
-    name: 'two transfer encodings',
-    bytes: `${POST}transfer-encoding: chunked\r\ntransfer-encoding: x\r\n\r\n${HIDDEN}`,
-    status: 400,
-  },
-  { name: 'a chunk without a size', bytes: `${POST}transfer-encoding: chunked\r\n\r\nzz\r\n`, status: 400 },
-  { name: 'a blank before the colon', bytes: 'GET /healthz HTTP/1.1\r\nhost : x\r\n\r\n', status: 400 },
-  { name: 'a header over two lines', bytes: `${GET}x: a\r\n b\r\n\r\n`, status: 400 },
-  { name: 'a header without a name', bytes: `${GET}: a\r\n\r\n`, status: 400 },
-  { name: 'lines that end with LF alone', bytes: 'GET /healthz HTTP/1.1\nhost: x\n\n', status: 400 },
-  { name: 'CR alone in a header', bytes: `${GET}x: a\rb\r\n\r\n`, status: 400 },
-  { name: 'NUL in a header', bytes: `${GET}x: a\0b\r\n\r\n`, status: 400 },
-  { name: 'NUL in the path', bytes: 'GET /\0 HTTP/1.1\r\nhost: x\r\n\r\n', status: 400 },
-  { name: 'bytes beyond ASCII in the path', bytes: 'GET /\u00e9 HTTP/1.1\r\nhost: x\r\n\r\n', status: 400 },
-  { name: 'no host', bytes: 'GET /healthz HTTP/1.1\r\n\r\n', status: 400 },
-  { name: 'a method in small letters', bytes: 'get /healthz HTTP/1.1\r\nhost: x\r\n\r\n', status: 400 },
-  { name: 'the preface of HTTP/2', bytes: 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', status: 400 },
-  { name: 'a version that never was', bytes: 'GET /healthz HTTP/3.7\r\nhost: x\r\n\r\n', status: 400 },
-  { name: 'a greeting of TLS', bytes: '\u0016\u0003\u0001\u0002\0\u0001\0\u0001', status: 400 },
-  { name: 'a header of 17 kB', bytes: `${GET}x: ${'y'.repeat(17_000)}\r\n\r\n`, status: 431 },
-  { name: 'headers of 30 kB', bytes: `${GET}${`x: ${'y'.repeat(50)}\r\n`.repeat(600)}\r\n`, status: 431 },
-  // Bodies: nobody reads them, so what stands in one is no request.
-  {
-    name: 'a request in the body of a GET',
-    bytes: `${GET}content-length: ${HIDDEN.length}\r\n\r\n${HIDDEN}`,
-    status: 200,
-  },
-  {
-    name: 'a request after the chunks of a POST',
-    bytes: `${POST}transfer-encoding: chunked\r\n\r\n0\r\n\r\n${HIDDEN}`,
-    status: 405,
-  },
-  {
-    name: 'a question whether a body may be sent',
-    bytes: `${POST}expect: 100-continue\r\ncontent-length: 9\r\n\r\n`,
-    status: 405,
-  },
-  { name: 'another expectation', bytes: `${GET}expect: x\r\nconnection: close\r\n\r\n`, status: 417 },
-  // Old and new ways to speak.
-  { name: 'HTTP/0.9', bytes: 'GET /healthz\r\n\r\n', status: 200 },
-  { name: 'HTTP/1.0', bytes: 'GET /healthz HTTP/1.0\r\n\r\n', status: 200 },
-  {
-    name: 'the wish for a WebSocket',
-    bytes: `${GET}connection: upgrade, close\r\nupgrade: websocket\r\n\r\n`,
-    status: 200,
-  },
-]) {
+for (const { name, bytes, statuses } of ODD_REQUESTS) {
   test(
-    `http server: ${name} is answered with ${status}, once, and the connection ends`,
+    `http server: ${name} is answered with ${statuses.join() || 'nothing'}, once, and the connection ends`,
     { timeout: 30_000 },
     async (t) => {
       const server = await serving(t)
-      assert.deepEqual(statusesIn(await raw(server, bytes)), [status])
+      assert.deepEqual(statusesIn(await raw(server, bytes)), statuses)
       assert.equal((await fetch(`${server.url}/healthz`)).status, 200)
     },
   )
 }
-
-test('http server: CONNECT is closed without a word', async (t) => {
-  assert.equal(await raw(await serving(t), 'CONNECT x:443 HTTP/1.1\r\nhost: x\r\n\r\n'), '')
-})
 
 test('http server: a body is not read to its end', { timeout: 60_000 }, async (t) => {
   const { port } = await serving(t)
@@ -380,6 +273,24 @@ test(
     )
   },
 )
+
+test('http server: when there is no room left, those who do nothing make it', { timeout: 20_000 }, async (t) => {
+  const server = await listen({
+    address: '127.0.0.1',
+    port: 0,
+    maxConnections: 3,
+    routes: { '/healthz': () => text(200, 'ok\n') },
+  })
+  t.after(() => server.close(0))
+  const idle = Array.from({ length: 3 }, () => connect(server.port, '127.0.0.1'))
+  const cut = idle.map((socket) => new Promise((resolve) => socket.once('close', resolve)))
+  const answered = idle.map((socket) => new Promise((resolve) => socket.once('data', resolve)))
+  for (const socket of idle) socket.write('GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n')
+  await Promise.all(answered)
+  await assert.rejects(fetch(`${server.url}/healthz`))
+  await Promise.all(cut)
+  assert.equal((await fetch(`${server.url}/healthz`)).status, 200)
+})
 
 test(
   'http server: close() ends within its grace though a client hangs, and may be called twice',

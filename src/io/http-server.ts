@@ -43,6 +43,7 @@ export interface ListenOptions {
   /** How often `web` is asked. */
   readonly lookEveryMs?: number
   readonly idleTimeoutMs?: number
+  readonly maxConnections?: number
   /** Is told of answers that could not be made; the client has got a 500. */
   readonly onError?: (error: unknown) => void
 }
@@ -55,12 +56,16 @@ const LIMITS = {
   insecureHTTPParser: false,
 } as const
 
+/** At seven kilobytes each, more than any crowd of scrapers, and less than what would be the end of us. */
+const MAX_CONNECTIONS = 5_000
+
 /** For the handshake of TLS. */
 const HANDSHAKE_TIMEOUT_MS = 5_000
 
 /** @throws {StartError} when the address cannot be listened on (in use, not ours, privileged) */
 export async function listen(options: ListenOptions): Promise<HttpServer> {
-  const { idleTimeoutMs = 30_000, lookEveryMs = 1_000, web, openPaths = [], onError = () => undefined } = options
+  const { idleTimeoutMs = 30_000, maxConnections = MAX_CONNECTIONS, lookEveryMs = 1_000 } = options
+  const { web, openPaths = [], onError = () => undefined } = options
   const routes = new Map(Object.entries(options.routes))
   const first = web?.()
   const tls = first?.tls ?? null
@@ -86,6 +91,9 @@ export async function listen(options: ListenOptions): Promise<HttpServer> {
   server.on('checkContinue', onRequest)
   // A client that takes nothing of its answer for so long is cut; between requests, keepAliveTimeout holds.
   server.timeout = idleTimeoutMs
+  // Who does nothing makes room: the one that is turned away finds it when it comes again.
+  server.maxConnections = maxConnections
+  server.on('drop', () => server.closeIdleConnections())
   const address = await bind(server, options)
   // A connection that cannot be accepted, for want of file descriptors, say, is no reason to end.
   server.on('error', onError)
