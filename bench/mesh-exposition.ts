@@ -2,7 +2,7 @@
  * What it costs to render the gauges of 10,000 edges: by prom-client, whose gauges hold the values already, and by a mesh's
  * monitor, which writes the text as it scores. Both texts hold the same lines.
  *
- *   npm run bench:mesh-exposition
+ *   npm run bench:mesh exposition
  */
 import { Counter, Gauge, Registry } from 'prom-client'
 

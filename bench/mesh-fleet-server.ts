@@ -1,5 +1,5 @@
 /*
- * The other side of bench/mesh-poll.ts, as a process of its own so that its CPU is nobody else's: sidecars of a synthetic mesh
+ * The other side of bench/mesh-poll.ts and bench/mesh-rules.ts, as a process of its own so that its CPU is nobody else's: sidecars of a synthetic mesh
  * for Prometheus to scrape, and answers of Prometheus for any number of edges.
  *
  *   GET /pods/K                      the metrics of replica K of every workload

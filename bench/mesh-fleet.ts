@@ -1,9 +1,20 @@
-/** A synthetic mesh for the benchmarks: its edges, what Prometheus answers of them, and baselines for them. */
+/** A synthetic mesh for the benchmarks: its edges, what Prometheus answers of them, baselines for them, and a monitor. */
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+import { Registry } from 'prom-client'
+
 import { loadAndSeason } from '../src/core/baseline/load-and-season.js'
 import type { Fitted, Training } from '../src/core/baseline/model.js'
 import type { BaselineSource } from '../src/core/mesh-baselines.js'
+import { meshQuery } from '../src/core/mesh-query.js'
 import { type Pair, pairKey } from '../src/core/pair.js'
-import type { ScoringRules, Watches } from '../src/core/score.js'
+import type { Reading } from '../src/core/reading.js'
+import { score, type ScoringRules, type Watches } from '../src/core/score.js'
+import { createExposition } from '../src/io/gauges.js'
+import { createMeshMonitor } from '../src/io/mesh-monitor.js'
+import type { Runtime } from '../src/io/runtime.js'
+import { type Child, listeningUrl, startChild } from '../src/testbed/child-process.js'
 import { lognormal, type Random, seededRandom } from '../src/testbed/random.js'
 
 export const RULES: ScoringRules = {
@@ -110,6 +121,129 @@ export function answers(edges: readonly Pair[]): (timeSeconds: number) => string
     ]
     return `{"status":"success","data":{"resultType":"vector","result":[${elements.join(',')}]}}`
   }
+}
+
+/** The query that the benchmarks' monitors ask, and what it is made of. */
+export const MESH_QUERY = meshQuery({
+  selector: null,
+  sourceLabel: 'source_app',
+  destinationLabel: 'destination_app',
+  window: '1m',
+  quantiles: [0.5],
+})
+
+/**
+ * A monitor as the daemon runs it, with its exposition, after its first poll.
+ *
+ * @returns a poll, which gives the CPU time that it took; null when Prometheus did not answer in time
+ */
+export async function createPolls(
+  runtime: Runtime,
+  { prometheusUrl, edges, query = MESH_QUERY }: { prometheusUrl: string; edges: number; query?: string },
+): Promise<() => Promise<number | null>> {
+  const registry = new Registry()
+  const monitor = createMeshMonitor(
+    {
+      prometheusUrl,
+      query,
+      ownQuery: query !== MESH_QUERY,
+      sourceLabel: 'source_app',
+      destinationLabel: 'destination_app',
+      quantiles: [0.5],
+      baselines: sharedBaselines(fleetEdges(edges), 'rate'),
+      rules: RULES,
+      pollIntervalMs: 60_000,
+      maxAgeSeconds: 45,
+      maxEdges: edges,
+      edgeGraceSeconds: 900,
+      shard: { ordinal: 1, count: 1 },
+    },
+    runtime,
+    registry,
+  )
+  const exposition = await createExposition(runtime, registry, monitor.exposition)
+  const poll = async (): Promise<number | null> => {
+    const from = cpuMicroseconds()
+    const { outcome, detail } = await monitor.poll()
+    await exposition.render()
+    const cpuMs = (cpuMicroseconds() - from) / 1_000
+    if (outcome === 'timeout') return null
+    if (outcome !== 'ok') throw new Error(`a poll came to ${outcome}: ${detail}`)
+    return cpuMs
+  }
+  let tries = 0
+  while ((await poll()) === null) if (++tries === 10) throw new Error('Prometheus does not answer in time')
+  const samples = exposition.read().toString().split('lab7_y{').length - 1
+  if (samples !== edges) throw new Error(`${samples} edges instead of ${edges}`)
+  return poll
+}
+
+const SCORED_EDGES = 1_000
+const SCORED_ROUNDS = 40
+const SCORED_PASSES = 9
+
+export interface ScoringCost {
+  /** What the model found in its training. */
+  readonly found: string
+  /** Of one edge and poll, once its reading is made: the least of several passes. */
+  readonly microseconds: number
+  /** By how much the heap was larger in the end, by edge and poll. */
+  readonly heapBytes: number
+}
+
+/** What it costs to score an edge whose baseline has this shape. */
+export function scoringCost(shape: Shape, collectGarbage: () => void): ScoringCost {
+  const random = seededRandom(5)
+  const values = Array.from({ length: 4_096 }, () => lognormal(random, { median: 11, sigma: 0.05 }))
+  const fitted = fitShape(shape, 1)
+  const watches = Array.from({ length: SCORED_EDGES }, () => new Map([[0.5, fitted.watch()]]))
+  const spent: number[] = []
+  const heaps: number[] = []
+  let round = 0
+  for (let pass = 0; pass <= SCORED_PASSES; pass++) {
+    let microseconds = 0
+    for (let i = 0; i < SCORED_ROUNDS; i++, round++) {
+      const readings = watches.map((_, k): Reading => {
+        const latencyMs = values[(k * 31 + round * 7) % values.length]!
+        const timestampSeconds = 1_710_000_000 + 5 * round
+        const latencies = [{ quantile: 0.5, latencyMs }]
+        const sample = { timestampSeconds, latencies, requestsPerSecond: 5 + (k % 10) }
+        return { kind: 'sample', outcome: 'ok', sample }
+      })
+      const from = cpuMicroseconds()
+      for (let k = 0; k < SCORED_EDGES; k++) score(watches[k]!, readings[k]!, RULES)
+      microseconds += cpuMicroseconds() - from
+    }
+    collectGarbage()
+    heaps.push(process.memoryUsage().heapUsed)
+    // The first one is for the compiler.
+    if (pass > 0) spent.push(microseconds / (SCORED_ROUNDS * SCORED_EDGES))
+  }
+  const polls = (SCORED_PASSES - 1) * SCORED_ROUNDS * SCORED_EDGES
+  return { found: fitted.summary, microseconds: least(spent), heapBytes: (heaps.at(-1)! - heaps[1]!) / polls }
+}
+
+/** @throws {Error} where node does not offer it */
+export function garbageCollector(): () => void {
+  const { gc } = globalThis as { readonly gc?: () => void }
+  if (gc === undefined) throw new Error('run with node --expose-gc')
+  return gc
+}
+
+/** CPU time that a process has used, from /proc/PID/stat (proc(5): utime and stime, in hundredths of a second). */
+export function cpuMsOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
+  return 10 * (Number(fields[11]) + Number(fields[12]))
+}
+
+/** The fleet's server in a process of its own. */
+export async function startFleet(
+  { program }: Runtime,
+  edges: number,
+): Promise<{ readonly url: string; readonly child: Child }> {
+  const script = fileURLToPath(new URL('mesh-fleet-server.js', import.meta.url))
+  const child = startChild({ name: 'fleet', command: program.nodePath, args: [script, String(edges)] })
+  return { url: await child.waitForLine(listeningUrl), child }
 }
 
 /** CPU time of the whole process, garbage collection included: unlike the time of day it does not count what others use. */

@@ -2,11 +2,11 @@
  * What the incident rule costs for a mesh: folding a poll, reading an answer, memory; what it asks of Prometheus, in three ways;
  * and how often quiet noise would open an incident, when edges belong together that are hot, or all that are warm.
  *
- *   node --expose-gc dist/bench/mesh-incident.js [EDGES]      2,000 edges at Prometheus unless given
+ *   npm run bench:mesh incident
  *
  * About two minutes. Of each time the least of several rounds.
  */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -22,9 +22,10 @@ import { type Matrix, parseAnswer } from '../src/core/series.js'
 import { queryInstantMatrix } from '../src/io/prometheus.js'
 import { findPrometheus, startPrometheus, writeTargets } from '../src/testbed/prometheus-server.js'
 import { seededRandom } from '../src/testbed/random.js'
+import { cpuMsOf, garbageCollector } from './mesh-fleet.js'
 import { benchRuntime } from './runtime.js'
 
-const ASKED_EDGES = Number(process.argv[2] ?? 2_000)
+const ASKED_EDGES = 2_000
 const STEP_SECONDS = 5
 const T0 = 1_700_000_000
 const RULES: MeshRules = {
@@ -38,8 +39,7 @@ const RULES: MeshRules = {
 const OK: PairVerdict = { kind: 'ok' }
 const BAD: PairVerdict = { kind: 'anomalous', anomalyCount: 1 }
 
-declare const gc: (() => void) | undefined
-if (gc === undefined) throw new Error('run with node --expose-gc')
+const collectGarbage = garbageCollector()
 
 /** Every service calls five others; a tenth of all edges lead to five hubs. */
 function meshOf(count: number): readonly Pair[] {
@@ -95,7 +95,7 @@ function answerOf(edges: readonly Pair[]): string {
     data: {
       resultType: 'matrix',
       result: [
-        { metric: { series: 'poll' }, values: values(() => 1) },
+        { metric: { series: 'poll' }, values: values((time) => time) },
         ...edges.flatMap((edge) => [
           { metric: { __name__: 'lab7_anomaly_count', ...edge, ...monitor }, values: values(() => 1) },
           {
@@ -123,7 +123,7 @@ function reading(count: number): Readonly<Record<string, number>> {
 /** Bytes of heap per warm edge, after so many polls in which all are bad. */
 function memory(count: number, polls: number): Readonly<Record<string, number>> {
   const edges = meshOf(count)
-  gc?.()
+  collectGarbage()
   const before = process.memoryUsage().heapUsed
   let state: MeshState = COLD_MESH
   for (let k = 0; k < polls; k++)
@@ -132,7 +132,7 @@ function memory(count: number, polls: number): Readonly<Record<string, number>> 
       pollOf(k, edges, () => BAD),
       RULES,
     ).state
-  gc?.()
+  collectGarbage()
   return {
     warm: state.edges.length,
     polls,
@@ -167,12 +167,6 @@ function falseIncidents(strayShare: number): Readonly<Record<string, number>> {
     }
   }
   return { strayShare, openedWhereHotEdgesBelongTogether: opened.hot, openedWhereWarmOnesDo: opened.warm }
-}
-
-/** CPU that a process has used, milliseconds. */
-function cpuMs(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
-  return (Number(fields[11]) + Number(fields[12])) * 10
 }
 
 /** What a poll costs Prometheus: 100 warm edges, and 0.5 % of the others anomalous by chance. */
@@ -234,9 +228,9 @@ async function asking(count: number): Promise<Readonly<Record<string, unknown>>>
     // In turns, so that what else the machine does hits all alike. One clock tick is 10 ms: several are asked for at a time.
     for (let round = 0; round < rounds; round++) {
       for (const [name, way] of Object.entries(ways)) {
-        const before = cpuMs(child.pid)
+        const before = cpuMsOf(child.pid)
         for (let i = 0; i < 5; i++) await way()
-        costs[name]?.push((cpuMs(child.pid) - before) / 5)
+        costs[name]?.push((cpuMsOf(child.pid) - before) / 5)
       }
     }
     return {

@@ -1,9 +1,9 @@
 /*
- * What an edge takes in memory: a mesh's monitor is polled with 1,000 and with 10,000 edges, each with a baseline of its own, and
+ * What an edge takes in memory: a mesh's monitor is polled with few and with many edges, each with a baseline of its own, and
  * the heap is compared after a full garbage collection. Then the same with what lies outside of the heap, which is the text that
  * /metrics serves.
  *
- *   npm run bench:mesh-memory
+ *   npm run bench:mesh memory
  */
 import axios, { type InternalAxiosRequestConfig } from 'axios'
 import { Registry } from 'prom-client'
@@ -12,18 +12,20 @@ import { createBaselineStore } from '../src/core/mesh-baselines.js'
 import { createExposition } from '../src/io/gauges.js'
 import { createMeshMonitor } from '../src/io/mesh-monitor.js'
 import type { Runtime } from '../src/io/runtime.js'
-import { answers, fitShape, fleetEdges, rounded, RULES, type Shape, SHAPES } from './mesh-fleet.js'
+import { answers, fitShape, fleetEdges, garbageCollector, rounded, RULES, type Shape, SHAPES } from './mesh-fleet.js'
 import { benchRuntime } from './runtime.js'
 
-const FEW = 1_000
 /** Fitting takes the benchmark's time: a load cycle and a daily profile are made for fewer edges. */
-const MANY: Readonly<Record<Shape, number>> = { level: 10_000, rate: 10_000, cycle: 2_000, day: 2_000 }
+const EDGES: Readonly<Record<Shape, readonly [few: number, many: number]>> = {
+  level: [1_000, 4_000],
+  rate: [1_000, 4_000],
+  cycle: [300, 1_300],
+  day: [300, 1_300],
+}
 const POLLS = 3
 const GOAL_BYTES = 2_048
 
-declare const gc: (() => void) | undefined
-if (gc === undefined) throw new Error('run with node --expose-gc')
-const collect = gc
+const collect = garbageCollector()
 
 interface Memory {
   readonly heapBytes: number
@@ -55,7 +57,9 @@ async function memoryOf(count: number, shape: Shape): Promise<Memory> {
   const before = await settled()
   const store = createBaselineStore()
   // A baseline each, as if each were trained on its own.
-  fleetEdges(count).forEach((edge, i) => store.put(edge, new Map([[0.5, fitShape(shape, i).watch()]])))
+  fleetEdges(count).forEach((edge, i) =>
+    store.put(edge, new Map([[0.5, fitShape(shape, i).watch()]]), { samples: 0, fittedSeconds: 0 }),
+  )
   store.complete()
   let time = 1_710_000_000
   const runtime = answering(() => answers(fleetEdges(count))((time += 5)))
@@ -94,16 +98,17 @@ async function memoryOf(count: number, shape: Shape): Promise<Memory> {
 
 const measured = []
 for (const shape of Object.keys(SHAPES) as Shape[]) {
-  await memoryOf(100, shape) // whatever is made once
-  const few = await memoryOf(FEW, shape)
-  const many = await memoryOf(MANY[shape], shape)
+  const [fewEdges, manyEdges] = EDGES[shape]
+  await memoryOf(50, shape) // whatever is made once
+  const few = await memoryOf(fewEdges, shape)
+  const many = await memoryOf(manyEdges, shape)
   const perEdge = (bytes: (memory: Memory) => number): number =>
-    Math.round((bytes(many) - bytes(few)) / (MANY[shape] - FEW))
+    Math.round((bytes(many) - bytes(few)) / (manyEdges - fewEdges))
   const heapBytesPerEdge = perEdge(({ heapBytes }) => heapBytes)
   const arrayBytesPerEdge = perEdge(({ externalBytes, textBytes }) => externalBytes - textBytes)
   measured.push({
     baseline: shape,
-    edges: [FEW, MANY[shape]],
+    edges: EDGES[shape],
     heapBytesPerEdge,
     arrayBytesPerEdge,
     ratioToGoal: rounded((heapBytesPerEdge + arrayBytesPerEdge) / GOAL_BYTES),

@@ -8,11 +8,12 @@ import { findAlertmanager } from '../src/testbed/alertmanager-server.js'
 import { findPrometheus } from '../src/testbed/prometheus-server.js'
 import { findOpenssl } from '../test/helpers/certificates.js'
 import { findKustomize } from '../test/helpers/kustomize.js'
+import { findVictoriaMetrics } from '../test/helpers/victoria-metrics.js'
 import { findChromium } from '../bench/page-stage.js'
 import { benchRuntime } from '../bench/runtime.js'
 
 const runtime = benchRuntime()
-for (const find of [findPrometheus, findAlertmanager, findOpenssl, findChromium]) {
+for (const find of [findPrometheus, findAlertmanager, findVictoriaMetrics, findOpenssl, findChromium]) {
   try {
     await find(runtime)
   } catch (error) {

@@ -2,9 +2,10 @@
 import { readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import { setFlagsFromString } from 'node:v8'
 
-import { commands } from './commands/all.js'
 import { parseCommandLine } from './commands/command-line.js'
+import type { Command } from './commands/command.js'
 import { StartError, UsageError } from './core/errors.js'
 import { systemClock } from './io/clock.js'
 import { createHttp } from './io/http-client.js'
@@ -47,18 +48,40 @@ function onStopSignals(): Stop {
   return stop
 }
 
+/** A daemon loads no more than it needs: it starts sooner, and takes less memory for as long as it runs. */
+async function commandsFor(name: string | undefined): Promise<readonly Command[]> {
+  if (name === 'monitor') return [(await import('./commands/monitor.js')).monitorCommand]
+  if (name === 'incident') return [(await import('./commands/incident.js')).incidentCommand]
+  return (await import('./commands/all.js')).commands
+}
+
+/** V8 would let the heap grow severalfold before it looks for garbage, for a speed of which a poll a second has no use. */
+function beFrugal(): void {
+  setFlagsFromString('--optimize-for-size')
+  setFlagsFromString('--semi-space-growth-factor=1')
+}
+
 async function main(): Promise<number> {
   const stop = onStopSignals()
-  const parsed = parseCommandLine({ args: process.argv.slice(2), environment: process.env, commands, version })
+  const args = process.argv.slice(2)
+  const commands = await commandsFor(args[0])
+  const parsed = parseCommandLine({ args, environment: process.env, commands, version })
   if (parsed.kind === 'message') {
     process.stdout.write(parsed.text)
     return 0
   }
   stop.deadlineMs = parsed.job.stopDeadlineMs ?? STOP_DEADLINE_MS
-  const { logger, end } = createLogger({
+  if (parsed.job.frugal === true) beFrugal()
+  const { logger, end, giveUp } = createLogger({
     format: parsed.job.logFormat ?? (process.stdout.isTTY ? 'table' : 'json'),
     // A command whose stdout is data logs to stderr.
     fileDescriptor: parsed.job.logTo === 'stderr' ? 2 : 1,
+  })
+  process.prependOnceListener('exit', giveUp)
+  // Node itself would print all that an error carries, and that of an HTTP client carries the request with its credentials.
+  process.on('uncaughtException', (error) => {
+    logger.fatal({ err: described(error) }, 'a bug ended the program')
+    void end().finally(() => process.exit(1))
   })
   const runtime: Runtime = {
     clock: systemClock,

@@ -132,6 +132,23 @@ test('anomaly history: the polls are those of the series "poll", silent ones inc
   )
 })
 
+test('anomaly history: steps that begin anywhere become multiples of the step, and a step that repeats an earlier one is no poll', () => {
+  // As VictoriaMetrics has them, asked at T + 12.3: what it takes for settled ends at T + 7.3.
+  const steps = [T - 2.7, T + 2.3, T + 7.3, T + 12.3]
+  const answer: readonly Exported[] = [
+    { metric: { series: 'poll' }, values: steps.map((time) => [time, String(Math.min(time, T + 7.3))]) },
+    ...steps.flatMap((time) => [count('1', CART, time), sampled(1, CART, time)]),
+  ]
+  assert.deepEqual(
+    polls(answer).map(({ timestampSeconds, verdicts }) => [timestampSeconds, verdicts[0]]),
+    [
+      [T - 5, anomalous(1)],
+      [T, anomalous(1)],
+      [T + 5, anomalous(1)],
+    ],
+  )
+})
+
 test('anomaly history: an answer without the series "poll" holds no poll', () => {
   assert.deepEqual(polls([count('1'), sampled(1)]), [])
 })
@@ -154,6 +171,6 @@ test('anomaly history: the query is a subquery over both gauges, the verdict tha
     }),
     '({__name__=~"lab7_anomaly_count|lab7_sample_timestamp_seconds",source=~"frontend|checkout",destination=~"cart|payment|a\\\\.b"}' +
       ' or lab7_verdict{source=~"frontend|checkout",destination=~"cart|payment|a\\\\.b"} == 1' +
-      ' or label_replace(vector(1), "series", "poll", "", ""))[900000ms:5000ms] offset 1000ms',
+      ' or label_replace(vector(time()), "series", "poll", "", ""))[900000ms:5000ms] offset 1000ms',
   )
 })

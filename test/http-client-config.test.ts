@@ -45,6 +45,7 @@ function read(config: string, url = 'https://p:9090'): ReturnType<typeof readHtt
 
 const BASIC = 'basic_auth: {username: a, password_file: password'
 const ONLY_FILES = 'must not stand in the file'
+const NOT_ONE = ', line 1: http_headers.X must have one value, in values or in files'
 
 for (const { config, message, url } of [
   // What is not there, or not understood.
@@ -61,7 +62,7 @@ for (const { config, message, url } of [
   {
     config: 'tls_config: {}\nbasic-auth: {password: hunter2}',
     message:
-      ', line 2: basic-auth must be absent (the keys here are basic_auth, authorization, tls_config, follow_redirects, enable_http2), got an object',
+      ', line 2: basic-auth must be absent (the keys here are basic_auth, authorization, tls_config, http_headers, follow_redirects, enable_http2), got an object',
   },
   {
     config: 'basic_auth:\n  username: a\n  passwrod: hunter2',
@@ -93,7 +94,21 @@ for (const { config, message, url } of [
     config: 'oauth2: {client_secret: hunter2}',
     message: ', line 1: oauth2 is not supported: use authorization with credentials_file',
   },
-  { config: 'http_headers: {X: {secrets: [hunter2]}}', message: ', line 1: http_headers is not supported' },
+  { config: 'http_headers: hunter2', message: ', line 1: http_headers must be a mapping, got a text' },
+  {
+    config: 'http_headers: {X: {secrets: [hunter2]}}',
+    message: `, line 1: http_headers.X.secrets ${ONLY_FILES}: use files`,
+  },
+  { config: 'http_headers: {"a b": {values: [x]}}', message: ', line 1: http_headers.? is no name of an HTTP header' },
+  { config: 'http_headers: {host: {values: [x]}}', message: ', line 1: http_headers.host is not to be set here' },
+  { config: 'http_headers: {X: {}}', message: NOT_ONE },
+  { config: 'http_headers: {X: {values: [a, b]}}', message: NOT_ONE },
+  { config: 'http_headers: {X: {values: [a], files: [password]}}', message: NOT_ONE },
+  {
+    config: 'http_headers:\n  X:\n    values: ["hunter2\\n"]',
+    message: ', line 2: http_headers.X has a value that is not fit for an HTTP header',
+  },
+  { config: 'http_headers: {X: {files: [empty]}}', message: ', line 1: http_headers.X.files[0] names an empty file' },
   { config: 'bearer_token_file: password', message: /^, line 1: bearer_token_file is the old form of authorization/ },
   {
     config: 'follow_redirects: true',
@@ -228,12 +243,23 @@ test('http config: everything at once is taken', () => {
       '  min_version: TLS12',
       '  max_version: TLS13',
       '  insecure_skip_verify: false',
+      'http_headers:',
+      '  X-Scope-OrgID: {values: [shop]}',
+      '  X-Key: {files: [password]}',
       'follow_redirects: false',
       'enable_http2: false',
     ].join('\n'),
   ).current(undefined as never)
   const encoded = Buffer.from('a:hunter2').toString('base64')
-  assert.deepEqual(access, { authorization: `Basic ${encoded}`, secrets: [encoded, 'hunter2'], warnings: [] })
+  assert.deepEqual(access, {
+    authorization: `Basic ${encoded}`,
+    headers: [
+      { name: 'X-Scope-OrgID', value: 'shop' },
+      { name: 'X-Key', value: 'hunter2' },
+    ],
+    secrets: [encoded, 'hunter2', 'hunter2'],
+    warnings: [],
+  })
   const { ca, cert, key, servername, rejectUnauthorized, minVersion, maxVersion } = agent?.options ?? {}
   assert.deepEqual(
     { ca, cert, key, servername, rejectUnauthorized, minVersion, maxVersion },

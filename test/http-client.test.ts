@@ -64,7 +64,7 @@ test('http client: without a configuration file no header is sent, and the runti
 test('http client: the credentials of one server are not those of the process', async (t) => {
   const server = await startGuarded(t)
   const fake: FakeRuntime = { ...fakeRuntime([]), http: createHttp() }
-  const current = { agent: null, authorization: 'Bearer a-secret', secrets: ['a-secret'], warnings: [] }
+  const current = { agent: null, authorization: 'Bearer a-secret', headers: [], secrets: ['a-secret'], warnings: [] }
   await withAccess(fake, { current: () => current }).http.get(server.url)
   await fake.http.get(server.url)
   assert.deepEqual(server.seen, ['Bearer a-secret', undefined])
@@ -205,6 +205,22 @@ for (const { name, answer } of [
     }
   })
 }
+
+test('http client: a tenant that a Mimir asks for is sent with each request, and a secret header does not get into our words', async (t) => {
+  const { url } = await startHttpServer(t, ({ headers }, response) => {
+    if (headers['x-scope-orgid'] === 'shop' && headers['x-key'] === SECRET) response.end(GOOD)
+    else response.writeHead(401).end(`no org id for ${String(headers['x-key'])}`)
+  })
+  const headers = 'http_headers: {X-Scope-OrgID: {values: [shop]}, X-Key: {files: [secret]}}'
+  assert.equal(said(await clientFor(t, url, headers, { secret: SECRET }).ask()), 'ok')
+  const { ask, logged } = clientFor(t, url, 'http_headers: {X-Key: {files: [secret]}}', { secret: SECRET })
+  assert.match(said(await ask()), /^auth: HTTP 401/)
+  assert.ok(!JSON.stringify(logged).includes(SECRET))
+  assert.deepEqual(
+    logged.map(({ msg }) => msg),
+    [`credentials go to ${url} unencrypted`],
+  )
+})
 
 test('http client: what a server says gets into our words without control characters', async (t) => {
   const { url } = await startHttpServer(t, (_request, response) => {

@@ -29,10 +29,18 @@ function trainingFile(t: TestContext, sources: readonly string[]): string {
 }
 
 for (const { args, message } of [
-  ...['service1', 'service2', 'query'].map((name) => ({
+  ...['service1', 'service2'].map((name) => ({
     args: [...MESH, `--${name}=up`],
     message: `--${name} is not for --mesh, which finds its edges by --selector, got up`,
   })),
+  {
+    args: [...MESH, '--query=up{'],
+    message: '--query must be a PromQL expression, got one that does not parse at character 4, near ""',
+  },
+  {
+    args: [...MESH, '--query=up', '--selector=a="b"'],
+    message: '--selector narrows the built-in query, and --query is given, got a="b"',
+  },
   {
     args: ['monitor', '--prometheus-url=http://p:9090'],
     message: '--service1 is required: source service, the caller',
@@ -53,6 +61,38 @@ for (const { args, message } of [
   {
     args: ['monitor', '--shard=1/2', '--prometheus-url=http://p:9090'],
     message: '--shard is for --mesh, which is not given',
+  },
+  ...['train-from=7d', 'train-step=1m', 'retrain-interval=off', 'train-concurrency=4'].map((flag) => ({
+    args: ['monitor', '--service1=a', '--service2=b', `--${flag}`, '--prometheus-url=http://p:9090'],
+    message: `--${flag.replace(/=.*/, '')} is for --mesh, which is not given`,
+  })),
+  ...['train-step=1m', 'retrain-interval=off', 'train-concurrency=4'].map((flag) => ({
+    args: [...MESH, `--${flag}`],
+    message: `--${flag.replace(/=.*/, '')} is for --train-from, which is not given`,
+  })),
+  ...['0', '0s', '-7d', '7', 'week'].map((text) => ({
+    args: [...MESH, `--train-from=${text}`],
+    message: `--train-from must be a Prometheus duration such as 15s, 1m or 1h30m, got "${text}"`,
+  })),
+  {
+    args: [...MESH, '--train-from=10m'],
+    message: '--train-from over --train-step must be 30 to 50000 samples, got 11 (10m at steps of 60 s)',
+  },
+  {
+    args: [...MESH, '--train-from=1y', '--train-step=5m'],
+    message: '--train-from must be a Prometheus duration such as 15s, 1m or 1h30m, got "1y"',
+  },
+  {
+    args: [...MESH, '--train-from=52w', '--train-step=5m'],
+    message: '--train-from over --train-step must be 30 to 50000 samples, got 104833 (52w at steps of 300 s)',
+  },
+  {
+    args: [...MESH, '--train-from=7d', '--retrain-interval=sometimes'],
+    message: '--retrain-interval must be a Prometheus duration such as 24h, or 0 or off, got "sometimes"',
+  },
+  {
+    args: [...MESH, '--train-from=7d', '--train-concurrency=0'],
+    message: '--train-concurrency must be a whole number from 1 to 32, got "0"',
   },
   { args: [...MESH, '--max-edges=0'], message: '--max-edges must be a whole number from 1 to 1000000, got "0"' },
   {
@@ -224,8 +264,25 @@ test('mesh command: a shard trains its own edges, and the shards together all of
   assert.equal(trained[0]! + trained[1]!, sources.length)
 })
 
+test('mesh command: --train-from and a training file are not for one monitor', (t) => {
+  assert.throws(() => prepare(...MESH, '--train-from=7d', `--training-data-file=${trainingFile(t, ['a'])}`), {
+    name: 'UsageError',
+    message: '--train-from and --training-data-file must not be given together: each says what is normal',
+  })
+})
+
+test('mesh command: what --train-from will do is checked and told with --check', async (t) => {
+  const exit = await runProgram(t, [...MESH, '--train-from=7d', '--retrain-interval=off', '--check'])
+  assert.deepEqual([exit.code, exit.stderr], [0, ''])
+  assert.match(
+    exit.stdout,
+    /"rangeSeconds":604800,"stepSeconds":60,"retrainSeconds":null,"concurrency":2,"msg":"edges are trained from the history/,
+  )
+  assert.doesNotMatch(exit.stdout, /no edge has a baseline/)
+})
+
 test('mesh command: without training data it says so, and every edge is warming', async (t) => {
   const exit = await runProgram(t, [...MESH, '--check'])
   assert.equal(exit.code, 0)
-  assert.match(exit.stdout, /without --training-data-file no edge has a baseline/)
+  assert.match(exit.stdout, /without --train-from or --training-data-file no edge has a baseline/)
 })

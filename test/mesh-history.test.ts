@@ -47,7 +47,7 @@ const BAD: PairVerdict = { kind: 'anomalous', anomalyCount: 1 }
 const SILENT: PairVerdict = { kind: 'unknown', reason: 'no_data' }
 
 const MONITORS = 'label_replace(count(meshfever_build_info{command="monitor"}), "series", "monitors", "", "")'
-const POLL = 'label_replace(vector(1), "series", "poll", "", "")'
+const POLL = 'label_replace(vector(time()), "series", "poll", "", "")'
 
 for (const { name, query, text } of [
   {

@@ -289,7 +289,7 @@ test('mesh incident detector: a quiet mesh is cold, says so once a poll, and cos
   assert.equal(
     quiet.runtime.queries.at(-1),
     '(lab7_anomaly_count > 0 or label_replace(count(meshfever_build_info{command="monitor"}), "series", "monitors", "", "")' +
-      ' or label_replace(vector(1), "series", "poll", "", ""))[10000ms:5000ms] offset 1000ms',
+      ' or label_replace(vector(time()), "series", "poll", "", ""))[10000ms:5000ms] offset 1000ms',
   )
 })
 
@@ -633,7 +633,8 @@ test('mesh incident detector: thousands of edges that turn bad at once are one t
   for (const { msg } of mesh.runtime.logged.slice(-3)) assert.equal(msg, 'Incident detected! Severity: Sev 1')
   assert.ok(JSON.stringify(mesh.runtime.logged.at(-1)).length < 4_000)
   const { now } = mesh.view()
-  assert.deepEqual([now?.edges.length, now?.edgesLeftOut, now?.incidents.length], [500, 2_000, 1])
+  assert.deepEqual([now?.edges.length, now?.edgesLeftOut, now?.incidents.length], [200, 2_300, 1])
+  assert.deepEqual([now?.warm, now?.hot, now?.incidents[0]?.map.length], [2_500, 2_500, 30])
   assert.ok(JSON.stringify(mesh.history()).length < 40_000)
   assert.equal(mesh.folded.at(-1)?.incidents.length, 1)
 })
@@ -677,9 +678,12 @@ test('mesh incident detector: what there is to show, whole', async () => {
           because:
             "measured on the caller's side only (unknown before, unknown now; no destination-side measurement of y)",
         },
+        map: [{ source: 'x', destination: 'y', accumulator: 13, hot: true }],
       },
     ],
     incidentsLeftOut: 0,
+    warm: 2,
+    hot: 1,
     edges: [
       {
         source: 'x',

@@ -6,6 +6,7 @@ import test from 'node:test'
 import { Registry } from 'prom-client'
 
 import {
+  BASELINE_METRICS,
   INCIDENT_COUNTERS,
   INCIDENT_GAUGES,
   MESH_METRICS,
@@ -16,16 +17,26 @@ import {
   PAIR_METRICS,
   pairMetricName,
   SELF_METRICS,
+  TRAINING_METRICS,
 } from '../src/core/metric-names.js'
 import { POLL_OUTCOMES } from '../src/core/reading.js'
 import { createNotifierMetrics } from '../src/io/alertmanager.js'
-import { createIncidentGauges, createMeshGauges, createMonitorGauges, createSelfGauges } from '../src/io/gauges.js'
+import {
+  createBaselineGauges,
+  createIncidentGauges,
+  createMeshGauges,
+  createMonitorGauges,
+  createSelfGauges,
+  createTrainingGauges,
+} from '../src/io/gauges.js'
 import { packageRoot } from './helpers/package-root.js'
 
 const GROUPS: readonly Readonly<Record<string, Metric>>[] = [
   MONITOR_GAUGES,
   MONITOR_COUNTERS,
   MESH_METRICS,
+  BASELINE_METRICS,
+  TRAINING_METRICS,
   INCIDENT_GAUGES,
   INCIDENT_COUNTERS,
   NOTIFIER_METRICS,
@@ -119,6 +130,8 @@ test('metric names: prom-client has each as it is declared: name, type, help', a
   createSelfGauges(registry, { version: '1', nodeVersion: 'v20', command: 'monitor' })
   createMonitorGauges(registry, PAIR, [0.5])
   createMeshGauges(registry, { ordinal: 2, count: 5 })
+  createBaselineGauges(registry)
+  createTrainingGauges(registry)
   createIncidentGauges(registry, {
     pairs: [{ ...PAIR, accumulatorThreshold: 5 }],
     incidentThreshold: 10,

@@ -21,6 +21,8 @@ export interface Job {
   readonly logTo?: 'stderr'
   /** How long a stop may take before it is a hang, milliseconds; a few seconds unless given. */
   readonly stopDeadlineMs?: number
+  /** Runs for months with little to do: memory matters more than speed. */
+  readonly frugal?: boolean
   /** @returns the exit code */
   readonly run: (runtime: Runtime) => Promise<number>
 }

@@ -235,6 +235,7 @@ export const incidentCommand = command({
     const web = webConfig(values)
     return {
       logFormat: values['log-format'],
+      frugal: watch.kind === 'pairs',
       run: async (runtime) => {
         if (watch.kind === 'pairs') {
           const pairs = watch.rules.pairs.map((pair) => `${pairName(pair)} (threshold ${pair.accumulatorThreshold})`)
@@ -287,13 +288,12 @@ export const incidentCommand = command({
             const { rules } = watch
             const notifier = createMeshNotifier(telling, toAlertmanager, registry)
             const selector = values.selector?.text ?? ''
-            const { poll, history, rendered } = createMeshIncidentDetector(
+            const { rendered, ...poller } = createMeshIncidentDetector(
               { ...asking, rules, selector, notifier },
               toPrometheus,
               registry,
             )
-            // Without its view: the page knows nothing of meshes yet.
-            return { poll, history, exposition: rendered }
+            return { ...poller, exposition: rendered }
           },
         )
       },

@@ -1,23 +1,34 @@
 import { trainingOf } from '../core/baseline/model.js'
 import { RecordingError, UsageError } from '../core/errors.js'
 import { createBaselineStore } from '../core/mesh-baselines.js'
-import { meshQuery, parseSelector } from '../core/mesh-query.js'
+import {
+  batchMatchers,
+  type MeshQuery,
+  meshQuery,
+  meshTrainingQuery,
+  narrowedQuery,
+  parseSelector,
+} from '../core/mesh-query.js'
 import { type MeshRecording, readMeshRecording } from '../core/mesh-recording.js'
 import { pairName } from '../core/pair.js'
 import { firstFew, plainName } from '../core/plain-text.js'
+import { checkPromql } from '../core/promql.js'
 import type { Recording } from '../core/recording.js'
 import type { ScoringRules } from '../core/score.js'
 import { MAX_SHARDS, podOrdinal, type Shard, shardOf } from '../core/shard.js'
+import { createBaselineGauges, createTrainingGauges } from '../io/gauges.js'
 import { withAccess } from '../io/http-client.js'
 import { createMeshMonitor } from '../io/mesh-monitor.js'
+import { createMeshTrainer, type MeshTrainerConfig } from '../io/mesh-trainer.js'
 import { fitEdges, type Trainable } from '../io/mesh-training.js'
+import { modelNamed } from '../io/models.js'
 import type { Runtime } from '../io/runtime.js'
 import { serveDaemon } from '../io/serve-daemon.js'
 import { readMatrixFile } from '../io/training-file.js'
 import type { Job } from './command.js'
 import { webConfig } from './daemon-flags.js'
-import { integerFrom, numberFrom, optional, toggle, withDefault } from './flags.js'
-import { type Baselines, fitBaselines, MODELS, UNLABELLED_QUANTILE, watchesOf } from './models.js'
+import { duration, integerFrom, numberFrom, optional, type PromDuration, toggle, withDefault } from './flags.js'
+import { UNLABELLED_QUANTILE } from './models.js'
 import type { MonitorValues } from './monitor.js'
 import { prometheusAccess } from './prometheus-flags.js'
 
@@ -56,6 +67,33 @@ export function shardIn({ ordinal, count }: ShardFlag, environment: Runtime['pro
   return { ordinal: index + 1, count }
 }
 
+/** A duration, or 0 or off, which are null. */
+function durationOrOff(text: string, name: string): PromDuration | null {
+  if (text === 'off' || text === '0') return null
+  try {
+    return duration(text, name)
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error
+    throw new UsageError(`${name} must be a Prometheus duration such as 24h, or 0 or off, got ${JSON.stringify(text)}`)
+  }
+}
+
+/** What a baseline is fitted on at most: half a year at steps of five minutes. */
+const MAX_TRAINING_SAMPLES = 50_000
+
+/** How --train-from trains. Without a default text, so that it is seen when they are given for nothing. */
+const historyFlags = {
+  'train-step': optional(duration, 'with --train-from: time between two samples of the history; 60s unless given'),
+  'retrain-interval': optional(
+    durationOrOff,
+    'with --train-from: how old a baseline becomes before it is made anew, unless its edge is anomalous; 0 or off for never, 24h unless given',
+  ),
+  'train-concurrency': optional(
+    integerFrom(1, 32),
+    'with --train-from: how many range queries Prometheus is asked at once; 2 unless given',
+  ),
+} as const
+
 export const meshFlags = {
   mesh: toggle('watch every edge that --selector matches, instead of one pair'),
   selector: optional(
@@ -76,26 +114,51 @@ export const meshFlags = {
     shardFlag,
     `with --mesh: which of several monitors this is, from 1/5 to 5/5; auto/5 takes it from the ordinal at the end of $${POD_NAME}`,
   ),
+  'train-from': optional(
+    duration,
+    "with --mesh, in place of --training-data-file: how much of Prometheus's own history the baselines are trained on, such as 7d; times in which an edge was hot are left out, and new edges are trained soon after they are seen",
+  ),
+  ...historyFlags,
 } as const
+
+/** The flags that mean nothing to the monitor of a pair, and have no default. */
+export const MESH_ONLY = [
+  'selector',
+  'shard',
+  'train-from',
+  ...(Object.keys(historyFlags) as (keyof typeof historyFlags)[]),
+] as const
 
 /** The monitor of a whole mesh. @throws {UsageError} when the flags are not for that */
 export function meshJob(values: MonitorValues, rules: ScoringRules): Job {
-  for (const name of ['service1', 'service2', 'query'] as const) {
+  for (const name of ['service1', 'service2'] as const) {
     if (values[name] !== undefined) {
       throw new UsageError(`--${name} is not for --mesh, which finds its edges by --selector, got ${values[name]}`)
     }
   }
+  if (values.query !== undefined) {
+    if (values.selector !== undefined) {
+      throw new UsageError(`--selector narrows the built-in query, and --query is given, got ${values.selector.text}`)
+    }
+    checkPromql(values.query, '--query')
+  }
   const [sourceLabel, destinationLabel] = [values['source-label'], values['destination-label']]
+  if (values['train-from'] !== undefined && values['training-data-file'] !== undefined) {
+    throw new UsageError('--train-from and --training-data-file must not be given together: each says what is normal')
+  }
   const training = trainingIn(values)
   const quantiles = values.quantile ?? training.quantiles
   const window = values['query-window']
-  const query = meshQuery({
+  const mesh: MeshQuery = {
     selector: values.selector ?? null,
     sourceLabel,
     destinationLabel,
     window: window.text,
     quantiles,
-  })
+  }
+  const builtIn = meshQuery(mesh)
+  const query = values.query ?? builtIn
+  const history = historyIn(values, mesh)
   const trainable = trainableEdges(training, { model: values.model, quantiles })
   const access = prometheusAccess(values)
   const web = webConfig(values)
@@ -105,12 +168,19 @@ export function meshJob(values: MonitorValues, rules: ScoringRules): Job {
       const { logger } = runtime
       const shard = shardIn(values.shard ?? { ordinal: 1, count: 1 }, runtime.program.environment)
       logger.info({ shard: `${shard.ordinal}/${shard.count}`, quantiles, query }, 'watching a mesh')
-      warnOfTraining(logger, training, trainable)
+      if (history === null) warnOfTraining(logger, training, trainable)
+      else {
+        const { rangeSeconds, stepSeconds, retrainSeconds, concurrency } = history
+        logger.info(
+          { rangeSeconds, stepSeconds, retrainSeconds, concurrency },
+          'edges are trained from the history in Prometheus as they are seen, and stay warming until then',
+        )
+      }
       if (values.check) return 0
       const store = createBaselineStore()
       const own = trainable.edges.filter(({ pair }) => shardOf(pair, shard.count) === shard.ordinal)
       trainable.edges.length = 0
-      void fitEdges(runtime, own, store)
+      if (history === null) void fitEdges(runtime, own, { store, model: values.model })
       const pollIntervalMs = values['poll-interval-seconds'] * 1000
       return serveDaemon(
         runtime,
@@ -121,11 +191,16 @@ export function meshJob(values: MonitorValues, rules: ScoringRules): Job {
           pollIntervalMs,
           web,
         },
-        (registry) =>
-          createMeshMonitor(
+        (registry) => {
+          const asking = withAccess(runtime, access)
+          const trainer =
+            history === null ? null : createMeshTrainer(history, asking, store, createTrainingGauges(registry))
+          const gauges = createBaselineGauges(registry)
+          return createMeshMonitor(
             {
               prometheusUrl: values['prometheus-url'],
               query,
+              ownQuery: values.query !== undefined,
               sourceLabel,
               destinationLabel,
               quantiles,
@@ -137,12 +212,53 @@ export function meshJob(values: MonitorValues, rules: ScoringRules): Job {
               maxEdges: values['max-edges'],
               edgeGraceSeconds: values['edge-grace-seconds'],
               shard,
+              onScored: (edges) => {
+                trainer?.scored(edges)
+                gauges.publish(store.summary())
+              },
             },
-            withAccess(runtime, access),
+            asking,
             registry,
-          ),
+          )
+        },
       )
     },
+  }
+}
+
+/**
+ * How the mesh is trained from Prometheus's history; null when that was not asked for.
+ *
+ * @throws {UsageError} when what was asked for contradicts itself
+ */
+function historyIn(values: MonitorValues, mesh: MeshQuery): MeshTrainerConfig | null {
+  const range = values['train-from']
+  if (range === undefined) {
+    for (const name of Object.keys(historyFlags) as (keyof typeof historyFlags)[]) {
+      if (values[name] !== undefined) throw new UsageError(`--${name} is for --train-from, which is not given`)
+    }
+    return null
+  }
+  const stepSeconds = values['train-step']?.seconds ?? 60
+  const { minSamples } = modelNamed(values.model)
+  const samples = Math.floor(range.seconds / stepSeconds) + 1
+  if (!(samples >= minSamples && samples <= MAX_TRAINING_SAMPLES)) {
+    throw new UsageError(
+      `--train-from over --train-step must be ${minSamples} to ${MAX_TRAINING_SAMPLES} samples, got ${samples} (${range.text} at steps of ${stepSeconds} s)`,
+    )
+  }
+  const [retrain, own] = [values['retrain-interval'], values.query]
+  return {
+    prometheusUrl: values['prometheus-url'],
+    mesh,
+    queryOf: (batch) =>
+      own === undefined ? meshTrainingQuery(mesh, batch) : narrowedQuery(own, batchMatchers(batch, mesh)),
+    windowSeconds: values['query-window'].seconds,
+    model: values.model,
+    rangeSeconds: range.seconds,
+    stepSeconds,
+    retrainSeconds: retrain === undefined ? 86_400 : (retrain?.seconds ?? null),
+    concurrency: values['train-concurrency'] ?? 2,
   }
 }
 
@@ -176,32 +292,25 @@ interface TrainableEdges {
  */
 function trainableEdges(
   { file, edges, unusable }: MeshTraining,
-  {
-    model: name,
-    quantiles,
-  }: { readonly model: (typeof MODELS)[number]['name']; readonly quantiles: readonly number[] },
+  { model: name, quantiles }: { readonly model: string; readonly quantiles: readonly number[] },
 ): TrainableEdges {
-  const model = MODELS.find((candidate) => candidate.name === name) ?? MODELS[0]
+  const model = modelNamed(name)
   const usable: Trainable[] = []
   const refused = [...unusable]
   for (const { pair, recording } of edges) {
     const what = pairName(pair)
-    const wanted = quantilesIn(recording, quantiles)
     try {
-      if (wanted.length === 0) throw new RecordingError(`${what}: none of the quantiles ${quantiles.join(', ')}`)
-      for (const series of recording.series) trainingOf(series, model, what)
+      const trainings = quantiles.flatMap((quantile) => {
+        const series = seriesOf(recording, quantile, quantiles)
+        return series === undefined ? [] : [[quantile, trainingOf(series, model, what)] as const]
+      })
+      if (trainings.length === 0) throw new RecordingError(`${what}: none of the quantiles ${quantiles.join(', ')}`)
+      const samples = Math.min(...trainings.map(([, { timesSeconds }]) => timesSeconds.length))
+      usable.push({ pair, trainings, samples })
     } catch (error) {
       if (!(error instanceof RecordingError)) throw error
       refused.push({ pair, reason: error.message })
-      continue
     }
-    usable.push({
-      pair,
-      fit: () => {
-        const fitting = fitBaselines(recording, { model: name, quantiles: wanted, what })
-        return fitting instanceof Promise ? fitting.then((fitted: Baselines) => watchesOf(fitted)) : watchesOf(fitting)
-      },
-    })
   }
   if (file !== null && usable.length === 0) {
     throw new RecordingError(
@@ -211,16 +320,22 @@ function trainableEdges(
   return { edges: usable, unusable: refused }
 }
 
-function quantilesIn({ series }: Recording, quantiles: readonly number[]): readonly number[] {
+/** @param quantiles - those that are scored: a series that does not say is of the only one */
+function seriesOf(
+  { series }: Recording,
+  wanted: number,
+  quantiles: readonly number[],
+): Recording['series'][number] | undefined {
   const unlabelled = quantiles.length === 1 ? quantiles[0] : UNLABELLED_QUANTILE
-  const held = series.map(({ quantile }) => quantile ?? unlabelled)
-  return quantiles.filter((quantile) => held.includes(quantile))
+  return series.find(({ quantile }) => (quantile ?? unlabelled) === wanted)
 }
 
 function warnOfTraining(logger: Runtime['logger'], training: MeshTraining, { edges, unusable }: TrainableEdges): void {
   const { file, reordered } = training
   if (file === null) {
-    logger.warn('without --training-data-file no edge has a baseline, and the verdict of each stays warming')
+    logger.warn(
+      'without --train-from or --training-data-file no edge has a baseline, and the verdict of each stays warming',
+    )
     return
   }
   const rejected = training.edges.reduce((sum, { recording }) => sum + recording.rejected, 0)

@@ -1,13 +1,10 @@
-import { loadAndSeason } from '../core/baseline/load-and-season.js'
-import { type Fitted, type Model, trainingOf } from '../core/baseline/model.js'
-import { staticMad, staticSigma } from '../core/baseline/static.js'
+import { type Fitted, trainingOf } from '../core/baseline/model.js'
 import { UsageError } from '../core/errors.js'
 import type { Recording } from '../core/recording.js'
 import type { Watches } from '../core/score.js'
-import { prophet } from '../io/prophet.js'
+import { modelNamed, type MODELS } from '../io/models.js'
 
-/** Every model that --model names; the first is the default. */
-export const MODELS = [loadAndSeason, staticSigma, staticMad, prophet] as const satisfies readonly Model[]
+export { MODELS } from '../io/models.js'
 
 /** One fitted baseline for each scored quantile, in order. */
 export type Baselines = ReadonlyMap<number, Fitted>
@@ -31,7 +28,7 @@ export function fitBaselines(
   },
 ): Baselines | Promise<Baselines> {
   const { what } = options
-  const model: Model = MODELS.find(({ name }) => name === options.model) ?? loadAndSeason
+  const model = modelNamed(options.model)
   const only = recording.series.length === 1 ? recording.series[0] : undefined
   const fallback = options.quantiles.length === 1 ? options.quantiles[0] : UNLABELLED_QUANTILE
   const held = new Map(recording.series.map((series) => [series.quantile ?? fallback ?? UNLABELLED_QUANTILE, series]))

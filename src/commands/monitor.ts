@@ -9,7 +9,7 @@ import { readRecordingFile, warnOfRepairs } from '../io/training-file.js'
 import type { TrainingFacts } from '../page/page-state.js'
 import { command } from './command.js'
 import { daemonFlags, servePort, webConfig } from './daemon-flags.js'
-import { meshFlags, meshJob } from './mesh-monitor.js'
+import { MESH_ONLY, meshFlags, meshJob } from './mesh-monitor.js'
 import { fitBaselines, MODELS, UNLABELLED_QUANTILE, watchesOf } from './models.js'
 import {
   anyText,
@@ -102,7 +102,10 @@ const flags = {
     'recording of normal traffic: a saved query_range answer; with --mesh one whose series carry the labels of their edge',
   ),
   ...scoringFlags,
-  query: optional(anyText, 'PromQL in place of the built-in query: one series, the latency in milliseconds'),
+  query: optional(
+    anyText,
+    'PromQL in place of the built-in query: one series, the latency in milliseconds; with --mesh one for each edge, with the labels that name it',
+  ),
   ...daemonFlags,
   'prometheus-port': servePort('8080'),
 } as const
@@ -123,7 +126,7 @@ export const monitorCommand = command({
   flags,
   prepare: (values) => {
     if (values.mesh) return meshJob(values, scoringRules(values))
-    for (const name of ['selector', 'shard'] as const) {
+    for (const name of MESH_ONLY) {
       if (values[name] !== undefined) throw new UsageError(`--${name} is for --mesh, which is not given`)
     }
     const pair = { source: pairNeeds(values, 'service1'), destination: pairNeeds(values, 'service2') }
@@ -159,6 +162,7 @@ export const monitorCommand = command({
     const web = webConfig(values)
     return {
       logFormat: values['log-format'],
+      frugal: true,
       run: async (runtime) => {
         const { logger } = runtime
         const trainingSamples = recording.series.map(({ latenciesMs }) => latenciesMs.filter(Number.isFinite).length)

@@ -13,9 +13,19 @@ const { anomalyCount, sampleTimestamp, verdict } = MONITOR_GAUGES
  */
 export const SETTLE_MS = 1_000
 
-/** The series that tells silence from no answer: it is there at every step. */
+/** By default VictoriaMetrics answers what was 30 s ago, and nothing of a shorter range. */
+const HINT = 'VictoriaMetrics needs -search.latencyOffset=1s'
+
+/** What a poll of the history comes to that holds no time at all, or for a while no new one. */
+export const NO_TIME = { outcome: 'empty', detail: `Prometheus answered without a single time; ${HINT}` } as const
+export const NO_NEW_TIME = {
+  outcome: 'stale',
+  detail: `Prometheus answers with the same times again and again; ${HINT}`,
+} as const
+
+/** The series that tells silence from no answer: it is there at every step, with the step's own time. */
 const POLL = 'poll'
-export const POLL_EXPRESSION = `label_replace(vector(1), "${SERIES_LABEL}", "${POLL}", "", "")`
+export const POLL_EXPRESSION = `label_replace(vector(time()), "${SERIES_LABEL}", "${POLL}", "", "")`
 
 /**
  * What the monitors exported, at each multiple of the poll interval within the last `rangeMs`, by Prometheus's clock. A
@@ -71,8 +81,31 @@ export interface EdgeHistory {
 }
 
 /** Of the polls in an answer, rising; none for an answer that says nothing. */
-export function pollTimes({ result }: Matrix): readonly number[] {
-  return result.find(({ labels }) => labels.get(SERIES_LABEL) === POLL)?.timesSeconds ?? []
+export function pollTimes(matrix: Matrix): readonly number[] {
+  return [...stepsIn(matrix).values()]
+}
+
+/** A step's time in an answer and in the value of `time()` may differ by how they are rounded. */
+const SAME_TIME_SECONDS = 0.01
+
+/**
+ * The steps of an answer, rising: the time that it gives -> the multiple of the step, at which Prometheus takes a subquery.
+ * VictoriaMetrics counts from when it was asked, which is put right here; and it repeats what it takes for settled at every
+ * step after it, which is told by the time that such a step holds, and is none.
+ */
+export function stepsIn({ result }: Matrix): ReadonlyMap<number, number> {
+  const { timesSeconds = [], values = [] } = result.find(({ labels }) => labels.get(SERIES_LABEL) === POLL) ?? {}
+  const stepMs = Math.round(1000 * ((timesSeconds[1] ?? NaN) - (timesSeconds[0] ?? NaN)))
+  const steps = new Map<number, number>()
+  for (const [i, timeSeconds] of timesSeconds.entries()) {
+    const held = values[i] ?? NaN
+    const slotSeconds = (Math.floor(Math.round(1000 * timeSeconds) / stepMs) * stepMs) / 1000
+    // Answers of Prometheus's that were kept from before hold a 1 everywhere.
+    if (held === 1) steps.set(timeSeconds, timeSeconds)
+    else if (Math.abs(held - timeSeconds) <= SAME_TIME_SECONDS)
+      steps.set(timeSeconds, stepMs > 0 ? slotSeconds : timeSeconds)
+  }
+  return steps
 }
 
 /** One monitor of an edge, several of which may be replicas, by time. */
@@ -80,8 +113,7 @@ type Monitor = Map<number, Exported>
 
 /** All edges in an answer. Of several monitors of one edge the strongest verdict holds. */
 export function readEdges(matrix: Matrix, { staleAfterSeconds }: Pick<HistoryRules, 'staleAfterSeconds'>): EdgeHistory {
-  const timesSeconds = pollTimes(matrix)
-  const polls = new Set(timesSeconds)
+  const steps = stepsIn(matrix)
   const edges = new Map<string, Pair & { readonly monitors: Map<string, Monitor> }>()
   for (const { labels, timesSeconds: times, values } of matrix.result) {
     const [source, destination] = [labels.get('source'), labels.get('destination')]
@@ -94,8 +126,9 @@ export function readEdges(matrix: Matrix, { staleAfterSeconds }: Pick<HistoryRul
     const monitorKey = monitorOf(labels)
     let monitor = edge.monitors.get(monitorKey)
     if (monitor === undefined) edge.monitors.set(monitorKey, (monitor = new Map<number, Exported>()))
-    for (const [i, time] of times.entries()) {
-      if (!polls.has(time)) continue
+    for (const [i, timeSeconds] of times.entries()) {
+      const time = steps.get(timeSeconds)
+      if (time === undefined) continue
       let entry = monitor.get(time)
       if (entry === undefined) monitor.set(time, (entry = {}))
       if (name === anomalyCount.name) entry.anomalyCount = values[i] ?? NaN
@@ -104,7 +137,7 @@ export function readEdges(matrix: Matrix, { staleAfterSeconds }: Pick<HistoryRul
     }
   }
   return {
-    timesSeconds,
+    timesSeconds: [...steps.values()],
     edges: new Map(
       [...edges].map(([key, { source, destination, monitors }]) => {
         const verdicts = new Map<number, PairVerdict>()

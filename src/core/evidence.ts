@@ -149,7 +149,7 @@ export function nextTrail(
   }
 }
 
-function courseOf({ kept, last }: Trail): Course {
+export function courseOf({ kept, last }: Trail): Course {
   const points = Array.from(
     { length: kept.length / 2 },
     (_, i) => [kept[2 * i] ?? NaN, kept[2 * i + 1] ?? NaN] as const,

@@ -15,31 +15,52 @@ export interface BaselineSource {
   readonly ready: () => boolean
 }
 
+/** What the watches of an edge were made of. */
+export interface BaselineFacts {
+  /** Of the quantile that has the fewest. */
+  readonly samples: number
+  /** When they were made, unix seconds. */
+  readonly fittedSeconds: number
+}
+
+export interface BaselineSummary {
+  readonly edges: number
+  readonly samples: number
+  /** When the oldest were made, unix seconds; null while there are none. */
+  readonly oldestSeconds: number | null
+}
+
 export interface BaselineStore extends BaselineSource {
   /** From now on the edge is watched by these. */
-  put(edge: Pair, watches: Watches): void
+  put(edge: Pair, watches: Watches, facts: BaselineFacts): void
+  /** From now on the edge has none. */
+  remove(edge: Pair): void
   /** The first baselines are all there. */
   complete(): void
   /** Whoever asks from now on gets this error. */
   fail(error: unknown): void
   readonly size: () => number
+  readonly summary: () => BaselineSummary
 }
 
 export function createBaselineStore(): BaselineStore {
-  const byEdge = new Map<string, Watches>()
+  const byEdge = new Map<string, BaselineFacts & { readonly watches: Watches }>()
   let version = 0
   let ready = false
   let failure: Error | null = null
   return {
     watchesOf: (edge) => {
       if (failure !== null) throw failure
-      return byEdge.get(pairKey(edge)) ?? null
+      return byEdge.get(pairKey(edge))?.watches ?? null
     },
     version: () => version,
     ready: () => ready,
-    put: (edge, watches) => {
-      byEdge.set(pairKey(edge), watches)
+    put: (edge, watches, { samples, fittedSeconds }) => {
+      byEdge.set(pairKey(edge), { watches, samples, fittedSeconds })
       version++
+    },
+    remove: (edge) => {
+      if (byEdge.delete(pairKey(edge))) version++
     },
     complete: () => {
       ready = true
@@ -49,5 +70,14 @@ export function createBaselineStore(): BaselineStore {
       version++
     },
     size: () => byEdge.size,
+    summary: () => {
+      let samples = 0
+      let oldestSeconds: number | null = null
+      for (const facts of byEdge.values()) {
+        samples += facts.samples
+        oldestSeconds = Math.min(oldestSeconds ?? Infinity, facts.fittedSeconds)
+      }
+      return { edges: byEdge.size, samples, oldestSeconds }
+    },
   }
 }

@@ -20,6 +20,10 @@ export interface MeshEdge {
   readonly labels: string
   /** Of the last poll; null before the first. */
   verdict: Verdict | null
+  /** Of the quantile that was furthest out in the last poll that was answered; null where it was not scored. */
+  score: number | null
+  yMs: number | null
+  yhatMs: number | null
   /** Found so far, one per anomalous quantile and poll. */
   anomalies: number
   watches: Watches | null
@@ -39,6 +43,8 @@ export interface MeshEdge {
 
 export interface EdgeTable {
   readonly edges: ReadonlySet<MeshEdge>
+  /** Undefined for one that is not watched. */
+  readonly edgeOf: (pair: Pair) => MeshEdge | undefined
   /** Begins an answer; what was taken of the one before and not read is forgotten. */
   begin(): void
   /**
@@ -73,6 +79,7 @@ export interface EdgeTableOptions {
   /** As in a pair's reading. */
   readonly quantiles: readonly number[]
   readonly maxAgeSeconds: number | null
+  readonly ageOptional?: boolean
 }
 
 /** A longer name is none that Istio gives; it would be held in memory and sent with every scrape. */
@@ -91,6 +98,7 @@ interface PassedOver {
 
 export function createEdgeTable(options: EdgeTableOptions): EdgeTable {
   const { sourceLabel, destinationLabel, maxEdges, graceSeconds, shard, baselines, quantiles, maxAgeSeconds } = options
+  const { ageOptional = false } = options
   // By source, then by destination: no key could be ambiguous, and none has to be made for each element.
   const table = new Map<string, Map<string, MeshEdge | PassedOver>>()
   const edges = new Set<MeshEdge>()
@@ -117,6 +125,9 @@ export function createEdgeTable(options: EdgeTableOptions): EdgeTable {
       pair,
       labels: edgeLabels(pair),
       verdict: null,
+      score: null,
+      yMs: null,
+      yhatMs: null,
       anomalies: 0,
       watches: null,
       version: -1,
@@ -166,6 +177,10 @@ export function createEdgeTable(options: EdgeTableOptions): EdgeTable {
 
   return {
     edges,
+    edgeOf: ({ source, destination }) => {
+      const entry = table.get(source)?.get(destination)
+      return entry?.kind === 'watched' ? entry : undefined
+    },
     begin: () => {
       answer++
       passed = newCounts()
@@ -206,7 +221,7 @@ export function createEdgeTable(options: EdgeTableOptions): EdgeTable {
       edge.trouble = null
       if (edge.seen !== answer || series === null) return missing('empty', 'not in the answer')
       if (trouble !== null) return missing('bad_shape', trouble)
-      const reading = readPair(series, warnings, { quantiles, maxAgeSeconds, lastTimestampSeconds })
+      const reading = readPair(series, warnings, { quantiles, maxAgeSeconds, ageOptional, lastTimestampSeconds })
       if (reading.kind === 'sample') edge.lastTimestampSeconds = reading.sample.timestampSeconds
       return reading
     },

@@ -15,6 +15,7 @@ import {
   readEdges,
   SETTLE_MS,
   SILENCE,
+  stepsIn,
 } from './anomaly-history.js'
 import type { PairVerdict } from './incident.js'
 import type { MeshPoll } from './mesh-incident.js'
@@ -120,9 +121,9 @@ export function readMeshHistory(
     return verdicts
   }
   const monitors = answer.result.find(({ labels }) => labels.get(SERIES_LABEL) === MONITORS)
-  const last = timesSeconds.at(-1)
+  const last = [...stepsIn(answer).keys()].at(-1)
   return {
     polls: timesSeconds.map((timestampSeconds) => ({ timestampSeconds, verdicts: verdictsOf(timestampSeconds) })),
-    monitors: (monitors?.timesSeconds.at(-1) === last ? monitors?.values.at(-1) : undefined) ?? 0,
+    monitors: monitors?.values[monitors.timesSeconds.findIndex((time) => time === last)] ?? 0,
   }
 }

@@ -1,7 +1,10 @@
 import { UsageError } from './errors.js'
 import {
   checkPromql,
+  type EdgesQuery,
+  latencyAndTrafficBy,
   latencyTrafficAndAgeBy,
+  promqlOneOf,
   promqlString,
   QUANTILE_LABEL,
   SERIES_LABEL,
@@ -72,7 +75,8 @@ export interface MeshQuery extends Pick<PairQuery, 'sourceLabel' | 'destinationL
  *
  * @throws {UsageError} when the labels cannot name an edge
  */
-export function meshQuery({ selector, sourceLabel, destinationLabel, window, quantiles }: MeshQuery): string {
+export function meshQuery(mesh: MeshQuery): string {
+  const { sourceLabel, destinationLabel } = mesh
   for (const [flag, label] of [
     ['--source-label', sourceLabel],
     ['--destination-label', destinationLabel],
@@ -85,13 +89,56 @@ export function meshQuery({ selector, sourceLabel, destinationLabel, window, qua
       `--destination-label must be another label than --source-label, got ${destinationLabel} for both`,
     )
   }
+  const query = latencyTrafficAndAgeBy(edgesQuery(mesh, []))
+  checkPromql(query, 'the query')
+  return query
+}
+
+/** Some edges of one source. Nothing else matches what selects them, and it is short. */
+export interface EdgeBatch {
+  readonly source: string
+  /** At least one. */
+  readonly destinations: readonly string[]
+}
+
+/** As meshQuery, of some of the edges, without the newest sample's time: for range queries of what was. */
+export function meshTrainingQuery(mesh: MeshQuery, batch: EdgeBatch): string {
+  return latencyAndTrafficBy(edgesQuery(mesh, batchMatchers(batch, mesh)))
+}
+
+/** A query of one's own, of some of the edges that it is of. Each of its selectors is narrowed. */
+export function narrowedQuery(query: string, matchers: readonly string[]): string {
+  const added: { readonly at: number; readonly text: string }[] = []
+  const text = matchers.join(',')
+  checkPromql(query, 'the query').iterate({
+    enter: ({ name, node, to }) => {
+      if (name !== 'VectorSelector') return
+      const list = node.getChild('LabelMatchers')
+      if (list === null) added.push({ at: to, text: `{${text}}` })
+      else {
+        const isEmpty = list.firstChild === null || list.firstChild.name === 'LineComment'
+        added.push({ at: list.from + 1, text: isEmpty ? text : `${text},` })
+      }
+    },
+  })
+  return added.reduceRight((narrowed, { at, text }) => narrowed.slice(0, at) + text + narrowed.slice(at), query)
+}
+
+/** @param labels - that name an edge's ends */
+export function batchMatchers(
+  { source, destinations }: EdgeBatch,
+  { sourceLabel, destinationLabel }: Pick<MeshQuery, 'sourceLabel' | 'destinationLabel'>,
+): readonly string[] {
+  return [`${sourceLabel}=${promqlString(source)}`, `${destinationLabel}=~${promqlOneOf(destinations)}`]
+}
+
+function edgesQuery(mesh: MeshQuery, matchers: readonly string[]): EdgesQuery {
+  const { selector, sourceLabel, destinationLabel, window, quantiles } = mesh
   const reporter = selector?.choosesReporter === true ? [] : [`reporter=${promqlString('source')}`]
-  const query = latencyTrafficAndAgeBy({
-    selector: `{${[...reporter, ...(selector === null ? [] : [selector.text])].join(',')}}`,
+  return {
+    selector: `{${[...reporter, ...(selector === null ? [] : [selector.text]), ...matchers].join(',')}}`,
     by: [sourceLabel, destinationLabel],
     window,
     quantiles,
-  })
-  checkPromql(query, 'the query')
-  return query
+  }
 }

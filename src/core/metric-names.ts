@@ -16,6 +16,18 @@ export interface Metric {
 export const REFUSALS = ['max_edges', 'unknown', 'bad_name'] as const
 export type Refusal = (typeof REFUSALS)[number]
 
+/** Why an edge cannot be trained on its history. */
+export const TRAINING_TROUBLES = ['no_history', 'too_short', 'incident', 'unusable', 'failed'] as const
+export type TrainingTrouble = (typeof TRAINING_TROUBLES)[number]
+
+/** What training an edge came to; kept: it was hot a moment ago, and has the baseline it had. */
+export const TRAINING_OUTCOMES = ['fitted', 'kept', ...TRAINING_TROUBLES] as const
+export type TrainingOutcome = (typeof TRAINING_OUTCOMES)[number]
+
+/** Why a watched edge has no baseline; pending: it is being trained, or waits for that. */
+export const UNTRAINED_REASONS = ['pending', ...TRAINING_TROUBLES] as const
+export type UntrainedReason = (typeof UNTRAINED_REASONS)[number]
+
 const PAIR = ['source', 'destination'] as const
 const SCORED = [...PAIR, 'quantile'] as const
 
@@ -125,6 +137,52 @@ export const MESH_METRICS = {
     type: 'gauge',
     help: 'Into how many shards this monitor takes the mesh to be divided',
     labels: [],
+  },
+} as const satisfies Readonly<Record<string, Metric>>
+
+/** Of a mesh's monitor, about its baselines. */
+export const BASELINE_METRICS = {
+  edges: {
+    name: 'meshfever_baseline_edges',
+    type: 'gauge',
+    help: 'Edges that have a baseline',
+    labels: [],
+  },
+  samples: {
+    name: 'meshfever_baseline_training_samples',
+    type: 'gauge',
+    help: 'Samples that the baselines were trained on, one per time and edge, all edges together',
+    labels: [],
+  },
+  oldest: {
+    name: 'meshfever_baseline_oldest_timestamp_seconds',
+    type: 'gauge',
+    help: 'When the oldest of the baselines was made, unix seconds',
+    labels: [],
+  },
+} as const satisfies Readonly<Record<string, Metric>>
+
+/** Of a monitor that trains from Prometheus's history, besides. */
+export const TRAINING_METRICS = {
+  untrained: {
+    name: 'meshfever_edges_without_baseline',
+    type: 'gauge',
+    help: 'Watched edges that have no baseline, by what their last training came to; pending: not yet tried',
+    labels: ['reason'],
+    values: UNTRAINED_REASONS,
+  },
+  progress: {
+    name: 'meshfever_training_progress_ratio',
+    type: 'gauge',
+    help: 'Share of the edges of the training under way, or of the last one, that are done',
+    labels: [],
+  },
+  trainings: {
+    name: 'meshfever_trainings_total',
+    type: 'counter',
+    help: 'Trainings of edges by what they came to',
+    labels: ['outcome'],
+    values: TRAINING_OUTCOMES,
   },
 } as const satisfies Readonly<Record<string, Metric>>
 

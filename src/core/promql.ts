@@ -11,7 +11,9 @@ export const QUANTILE_LABEL = 'quantile'
 
 /** A double-quoted PromQL string: whatever the text holds, it stays one string. */
 export function promqlString(text: string): string {
-  return `"${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')}"`
+  const escaped = text.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')
+  // U+FFFD, which also stands for what is no UTF-8, is taken by Prometheus's lexer for broken bytes unless it is escaped.
+  return `"${escaped.replace(/[\uFFFD\p{Surrogate}]/gu, '\\uFFFD')}"`
 }
 
 /** A PromQL regular expression that matches exactly the given texts (RE2 syntax, anchored by Prometheus itself). */
@@ -58,6 +60,11 @@ export function latencyTrafficAndAgeBy(edges: EdgesQuery): string {
   const { selector, by } = edges
   const newest = `max${grouping(by)}(timestamp(istio_request_duration_milliseconds_count${selector}))`
   return joined([...latencyParts(edges), labelled(newest, SERIES_LABEL, SAMPLE_TIMESTAMP_SECONDS)])
+}
+
+/** As latencyAndTraffic, of many pairs at once. */
+export function latencyAndTrafficBy(edges: EdgesQuery): string {
+  return joined(latencyParts(edges))
 }
 
 function latencyParts({ selector, by, window, quantiles }: EdgesQuery): readonly string[] {

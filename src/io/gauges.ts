@@ -15,6 +15,7 @@ import {
   meshTemperature,
 } from '../core/mesh-incident.js'
 import {
+  BASELINE_METRICS,
   INCIDENT_COUNTERS,
   INCIDENT_GAUGES,
   MESH_INCIDENT_GAUGES,
@@ -27,7 +28,12 @@ import {
   type Refusal,
   REFUSALS,
   SELF_METRICS,
+  TRAINING_METRICS,
+  type TrainingOutcome,
+  UNTRAINED_REASONS,
+  type UntrainedReason,
 } from '../core/metric-names.js'
+import type { BaselineSummary } from '../core/mesh-baselines.js'
 import type { Pair } from '../core/pair.js'
 import type { PollOutcome } from '../core/reading.js'
 import { type Evaluation, type Verdict, VERDICTS } from '../core/score.js'
@@ -203,6 +209,40 @@ export function createMeshGauges(registry: Registry, { ordinal, count }: Shard):
       for (const state of VERDICTS) edges.set({ state }, verdicts[state])
       for (const reason of REFUSALS) setOrRemove(refusals, { reason }, refused?.[reason])
       for (const [outcome, count] of Object.entries(outcomes)) readings.inc({ outcome }, count)
+    },
+  }
+}
+
+export interface BaselineGauges {
+  publish(summary: BaselineSummary): void
+}
+
+export function createBaselineGauges(registry: Registry): BaselineGauges {
+  const gauges = mapValues(BASELINE_METRICS, (metric) => gauge(registry, metric))
+  return {
+    publish: ({ edges, samples, oldestSeconds }) => {
+      gauges.edges.set(edges)
+      gauges.samples.set(samples)
+      setOrRemove(gauges.oldest, {}, oldestSeconds)
+    },
+  }
+}
+
+export interface TrainingGauges {
+  trained(outcome: TrainingOutcome): void
+  progress(ratio: number): void
+  untrained(edges: Readonly<Record<UntrainedReason, number>>): void
+}
+
+export function createTrainingGauges(registry: Registry): TrainingGauges {
+  const untrained = gauge(registry, TRAINING_METRICS.untrained)
+  const progress = gauge(registry, TRAINING_METRICS.progress)
+  const trainings = counter(registry, TRAINING_METRICS.trainings)
+  return {
+    trained: (outcome) => trainings.inc({ outcome }),
+    progress: (ratio) => progress.set(ratio),
+    untrained: (edges) => {
+      for (const reason of UNTRAINED_REASONS) untrained.set({ reason }, edges[reason])
     },
   }
 }

@@ -56,8 +56,9 @@ export function withAccess(runtime: Runtime, access: FromFiles<Access> | undefin
     return now
   }
   http.interceptors.request.use((config) => {
-    const { agent, authorization } = current()
+    const { agent, authorization, headers } = current()
     if (agent !== null) config.httpsAgent = agent
+    for (const { name, value } of headers) config.headers.set(name, value)
     if (authorization !== null) config.headers.set('Authorization', authorization)
     return config
   })

@@ -12,7 +12,7 @@ import {
   textOfFile,
   tlsVersionsOf,
 } from './tls-files.js'
-import { readYaml, textOf, type YamlField } from './yaml-field.js'
+import { entriesOf, optionalItemsOf, readYaml, textOf, type YamlField } from './yaml-field.js'
 
 /** How a server is asked: with which credentials, and whom we take for it. */
 export interface Access {
@@ -20,10 +20,17 @@ export interface Access {
   readonly agent: Agent | null
   /** Value of the header of that name; null: none. */
   readonly authorization: string | null
+  /** More headers, such as the tenant of a Mimir. */
+  readonly headers: readonly Header[]
   /** Texts that must not show up anywhere. */
   readonly secrets: readonly string[]
   /** What is allowed and not wise, for the log. */
   readonly warnings: readonly string[]
+}
+
+export interface Header {
+  readonly name: string
+  readonly value: string
 }
 
 const INLINE = 'must not stand in the file'
@@ -52,15 +59,16 @@ export function readHttpConfigFile(
   })
 }
 
+const KEYS = ['basic_auth', 'authorization', 'tls_config', 'http_headers', 'follow_redirects', 'enable_http2']
+
 function accessOf(
   document: YamlField,
   { file, urls }: { readonly file: ConfigFile; readonly urls: readonly string[] },
 ): Access {
-  checkSection(document, ['basic_auth', 'authorization', 'tls_config', 'follow_redirects', 'enable_http2'], {
+  checkSection(document, KEYS, {
     bearer_token: `${INLINE}: use authorization with credentials_file`,
     bearer_token_file: 'is the old form of authorization with credentials_file',
     oauth2: 'is not supported: use authorization with credentials_file',
-    http_headers: 'is not supported',
     proxy_url: NO_PROXY,
     no_proxy: NO_PROXY,
     proxy_from_environment: NO_PROXY,
@@ -82,6 +90,8 @@ function accessOf(
       : authorization.value !== undefined
         ? tokenCredentials(authorization, file)
         : null
+  const headers = headersOf(document.at('http_headers'), file)
+  const secrets = [...(credentials?.secrets ?? []), ...headers.secrets]
   const plain = urls.filter((url) => url.startsWith('http:'))
   if (tls.value !== undefined && plain.length > 0) {
     tls.refuse(`is of no use for ${plain.join(', ')}: the URL must begin with https`)
@@ -89,15 +99,20 @@ function accessOf(
   return {
     agent: tls.value === undefined ? null : agentOf(tls, file),
     authorization: credentials?.header ?? null,
-    secrets: credentials?.secrets ?? [],
+    headers: headers.headers,
+    secrets,
     warnings: [
-      ...(credentials !== null && plain.length > 0 ? [`credentials go to ${plain.join(', ')} unencrypted`] : []),
+      ...(secrets.length > 0 && plain.length > 0 ? [`credentials go to ${plain.join(', ')} unencrypted`] : []),
       ...(tls.at('insecure_skip_verify').value === true
         ? ['insecure_skip_verify: whoever answers is taken for the server, and is sent the credentials']
         : []),
     ],
   }
 }
+
+/** RFC 9110, 5.6.2. */
+const TOKEN = /^[!#$%&'*+.^_`|~\w-]+$/
+const HEADER_VALUE = /^[\x20-\x7e]+$/
 
 interface Credentials {
   readonly header: string
@@ -132,12 +147,49 @@ function tokenCredentials(section: YamlField, file: ConfigFile): Credentials {
   })
   const typeField = section.at('type')
   const type = typeField.value === undefined ? 'Bearer' : textOf(typeField)
-  if (!/^[!#$%&'*+.^_`|~\w-]+$/.test(type)) typeField.fail('one word, such as Bearer')
+  if (!TOKEN.test(type)) typeField.fail('one word, such as Bearer')
   if (type.toLowerCase() === 'basic') typeField.refuse('cannot be Basic: use basic_auth')
   const tokenField = section.at('credentials_file')
   const token = secretOf(tokenField, file)
-  if (!/^[\x20-\x7e]+$/.test(token)) tokenField.refuse('names a file whose content is not fit for an HTTP header')
+  if (!HEADER_VALUE.test(token)) tokenField.refuse('names a file whose content is not fit for an HTTP header')
   return { header: `${type} ${token}`, secrets: [token] }
+}
+
+/** What is ours to say, or has a key of its own. */
+const TAKEN_HEADERS: readonly string[] = [
+  ...['accept', 'accept-encoding', 'authorization', 'connection', 'content-encoding', 'content-length', 'content-type'],
+  ...[
+    'expect',
+    'host',
+    'keep-alive',
+    'proxy-authorization',
+    'te',
+    'trailer',
+    'transfer-encoding',
+    'upgrade',
+    'user-agent',
+  ],
+]
+
+/** A mapping of names to one value each, which stands in the file or, when it is a secret, in one of its own. */
+function headersOf(
+  section: YamlField,
+  file: ConfigFile,
+): { readonly headers: readonly Header[]; readonly secrets: readonly string[] } {
+  const secrets: string[] = []
+  const headers = (section.value === undefined ? [] : entriesOf(section)).map(([name, field]): Header => {
+    if (!TOKEN.test(name)) field.refuse('is no name of an HTTP header')
+    if (TAKEN_HEADERS.includes(name.toLowerCase())) field.refuse('is not to be set here')
+    checkSection(field, ['values', 'files'], { secrets: `${INLINE}: use files` })
+    const [values, files] = [optionalItemsOf(field.at('values')), optionalItemsOf(field.at('files'))]
+    if (values.length + files.length !== 1) field.refuse('must have one value, in values or in files')
+    const kept = files.map((each) => secretOf(each, file))
+    secrets.push(...kept)
+    const [value = ''] = [...values.map(textOf), ...kept]
+    if (!HEADER_VALUE.test(value)) field.refuse('has a value that is not fit for an HTTP header')
+    return { name, value }
+  })
+  return { headers, secrets }
 }
 
 /** One line of text, without what stands around it. */

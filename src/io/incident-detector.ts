@@ -1,6 +1,6 @@
 import type { Registry } from 'prom-client'
 
-import { anomalyHistoryQuery, readPolls } from '../core/anomaly-history.js'
+import { anomalyHistoryQuery, NO_NEW_TIME, NO_TIME, readPolls } from '../core/anomaly-history.js'
 import type { IstioNaming } from '../core/edge-facts.js'
 import {
   type Evidence,
@@ -31,6 +31,7 @@ import { INCIDENT, NO_INCIDENT, TRANSITION } from './log.js'
 import { type Answer, queryInstantMatrix } from './prometheus.js'
 import type { Runtime } from './runtime.js'
 import { pollDeadlineMs, type Poller, type PollResult } from './serve-daemon.js'
+import { createStaleLog } from './stale-log.js'
 
 export interface IncidentConfig {
   readonly rules: IncidentRules
@@ -74,6 +75,7 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
   const gauges = createIncidentGauges(registry, rules)
   const evidence = createEvidenceSource(config, runtime)
   const page = createIncidentPage(rules)
+  const staleLog = createStaleLog(runtime)
   let history: IncidentHistory = []
   /** About the newest transition, for the alerts. */
   let newestText: readonly string[] = []
@@ -109,7 +111,7 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
       if (answer.kind === 'failure') return answer
       const polls = answer.data
       const [first] = polls
-      if (first === undefined) return { outcome: 'empty', detail: 'Prometheus answered without a single time' }
+      if (first === undefined) return NO_TIME
       let course: Course = { state: coldState(rules), trails: noTrails(rules) }
       let hottest: Course = { state: hottestState(rules, first.timestampSeconds), trails: unknownTrails(rules) }
       const folded: { readonly state: IncidentState; readonly timestampSeconds: number }[] = []
@@ -185,7 +187,7 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
     current = { ...course, lastPoll, askedMs }
     const result = report()
     if (askedMs - newestMs <= SPARE_SLOTS * pollIntervalMs) return result
-    return { outcome: 'stale', detail: 'Prometheus answers with the same times again and again' }
+    return NO_NEW_TIME
   }
 
   const announce = (packet: Evidence, after: IncidentState): void => {
@@ -219,9 +221,10 @@ export function createIncidentDetector(config: IncidentConfig, runtime: Runtime,
 
   /** One line a poll, with the words that people search the log for. */
   const report = (): PollResult => {
-    if (current === null) return { outcome: 'empty', detail: 'Prometheus answered without a single time' }
+    if (current === null) return NO_TIME
     const { state, lastPoll } = current
     gauges.publish(state)
+    staleLog.note(rules.pairs.map((pair, i) => [pairName(pair), lastPoll?.verdicts[i]]))
     const unknown = rules.pairs.flatMap((pair, i) => {
       const verdict = lastPoll?.verdicts[i]
       return verdict?.kind === 'unknown' ? [[pairName(pair), verdict.reason] as const] : []

@@ -1,3 +1,5 @@
+import { constants, fstatSync, openSync } from 'node:fs'
+
 import pino, { type Logger } from 'pino'
 
 import { isObject } from '../core/series.js'
@@ -22,6 +24,8 @@ export interface Log {
   readonly logger: Logger
   /** Writes what is still buffered, in order, and ends the log; gives up when its reader takes nothing. */
   readonly end: () => Promise<void>
+  /** Drops what is still buffered. Left alone, pino writes it when the process ends: for ever, when the reader takes nothing. */
+  readonly giveUp: () => void
 }
 
 /** The process's logger: JSON lines, or the same events as a table for people. */
@@ -32,14 +36,27 @@ export function createLogger({
   readonly format: LogFormat
   readonly fileDescriptor: number
 }): Log {
-  const destination = pino.destination({ dest: fileDescriptor, sync: false, maxLength: MAX_BUFFERED_BYTES })
+  let patient = true
+  const destination = pino.destination({
+    ...{ dest: unblocked(fileDescriptor), sync: false, maxLength: MAX_BUFFERED_BYTES },
+    retryEAGAIN: () => patient,
+  })
+  // A full disk: what could not be written is tried again with the next line, and dropped when it becomes too much.
+  destination.on('error', () => undefined)
+  const giveUp = (): void => {
+    patient = false
+    destination.destroy()
+  }
   const stream = format === 'json' ? destination : tableStream((text) => destination.write(text))
   return {
     logger: pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, stream),
     // Not flushSync: it overtakes a write that is under way, and tries for ever on a terminal that is gone.
     end: () =>
       new Promise((resolve) => {
-        const patience = setTimeout(resolve, END_DEADLINE_MS)
+        const patience = setTimeout(() => {
+          giveUp()
+          resolve()
+        }, END_DEADLINE_MS)
         const ended = (): void => {
           clearTimeout(patience)
           resolve()
@@ -48,6 +65,17 @@ export function createLogger({
         destination.once('error', ended)
         destination.end()
       }),
+    giveUp,
+  }
+}
+
+/** The same pipe, opened so that a write which nobody takes fails at once: it would hold a thread, and the end of the process. */
+function unblocked(fileDescriptor: number): number {
+  try {
+    if (!fstatSync(fileDescriptor).isFIFO()) return fileDescriptor
+    return openSync(`/proc/self/fd/${fileDescriptor}`, constants.O_WRONLY | constants.O_NONBLOCK)
+  } catch {
+    return fileDescriptor
   }
 }
 

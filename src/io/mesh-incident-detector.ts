@@ -1,7 +1,7 @@
 import type { Registry } from 'prom-client'
 
 import { incidentLabels } from '../core/alert.js'
-import { pollTimes } from '../core/anomaly-history.js'
+import { NO_NEW_TIME, NO_TIME, pollTimes } from '../core/anomaly-history.js'
 import type { IstioNaming } from '../core/edge-facts.js'
 import { type Evidence, evidenceText, type Happened } from '../core/evidence.js'
 import { type IncidentHistory, withTransition } from '../core/incident-history.js'
@@ -42,6 +42,7 @@ import { INCIDENT, NO_INCIDENT, TRANSITION } from './log.js'
 import { type Answer, queryInstantMatrix } from './prometheus.js'
 import type { Runtime } from './runtime.js'
 import { pollDeadlineMs, type Poller, type PollResult } from './serve-daemon.js'
+import { createStaleLog } from './stale-log.js'
 
 export interface MeshIncidentConfig {
   readonly rules: MeshRules
@@ -56,7 +57,7 @@ export interface MeshIncidentConfig {
   readonly notifier: MeshNotifier
 }
 
-export interface MeshIncidentDetector extends Pick<Required<Poller>, 'poll' | 'history'> {
+export interface MeshIncidentDetector extends Pick<Required<Poller>, 'poll' | 'history' | 'edges'> {
   /** What /metrics holds besides the registry. */
   readonly rendered: () => readonly Uint8Array[]
   readonly view: () => MeshIncidentView
@@ -83,8 +84,6 @@ const STALE_SLOTS = 3
 
 /** Edges, and incidents, that a line of the log names. */
 const MAX_LOGGED = 20
-
-const NO_TIME = { outcome: 'empty', detail: 'Prometheus answered without a single time' } as const
 
 /** A span of polls: after the one, up to and with the other; unix seconds by Prometheus's clock. */
 interface Span {
@@ -124,6 +123,7 @@ export function createMeshIncidentDetector(
   const stepSeconds = pollIntervalMs / 1000
   const gauges = createMeshIncidentGauges(registry)
   const page = createMeshIncidentPage(rules)
+  const staleLog = createStaleLog(runtime)
   let history: IncidentHistory = []
   /** About the newest transition of each incident, by its key: of open ones, and of those that ended in the last poll. */
   const newest = new Map<string, { readonly text: readonly string[]; readonly suspect: Suspect }>()
@@ -131,8 +131,8 @@ export function createMeshIncidentDetector(
   let newestMs = 0
   let current: (MeshMoment & { readonly askedMs: number }) | null = null
 
-  const ask = (query: string, deadlineMs: number): Promise<Answer<Matrix>> =>
-    queryInstantMatrix(runtime, { prometheusUrl, query, deadlineMs })
+  const ask = (query: string, deadlineMs: number, atSeconds: number | null): Promise<Answer<Matrix>> =>
+    queryInstantMatrix(runtime, { prometheusUrl, query, deadlineMs, atSeconds })
 
   /**
    * @param warm - the edges of which all is read; of others what follows their first anomaly, at least
@@ -145,7 +145,7 @@ export function createMeshIncidentDetector(
   ): Promise<Answer<MeshHistory>> => {
     const endMs = clock.monotonicMs() + deadlineMs
     const asked = { atSeconds: range.atSeconds, rangeMs: Math.ceil(range.rangeMs), stepMs: pollIntervalMs }
-    const answer = await ask(meshHistoryQuery(warm, selector, asked), deadlineMs)
+    const answer = await ask(meshHistoryQuery(warm, selector, asked), deadlineMs, asked.atSeconds)
     if (answer.kind === 'failure') return answer
     const known = new Set(warm.map(({ key }) => key))
     const heated = newlyAnomalous(answer.data, { warm: known, afterSeconds: range.afterSeconds })
@@ -155,7 +155,7 @@ export function createMeshIncidentDetector(
     }
     // One step more: Prometheus 3 leaves out a first one that lies on the edge of the range.
     const pinned = { ...asked, atSeconds, rangeMs: asked.rangeMs + pollIntervalMs }
-    const more = await ask(edgeHistoryQuery(heated, selector, pinned), endMs - clock.monotonicMs())
+    const more = await ask(edgeHistoryQuery(heated, selector, pinned), endMs - clock.monotonicMs(), atSeconds)
     if (more.kind === 'failure') return more
     return { ...answer, data: readMeshHistory(answer.data, more.data, { staleAfterSeconds }) }
   }
@@ -185,7 +185,7 @@ export function createMeshIncidentDetector(
   /** Replays windows from the coldest and from the hottest mesh; where both arrive at one, the past before it is no matter. */
   const warmUp = async (askedMs: number): Promise<PollResult> => {
     const range = { rangeMs: 2 * pollIntervalMs, stepMs: pollIntervalMs, atSeconds: null }
-    const now = await ask(meshHistoryQuery([], selector, range), pollDeadlineMs(pollIntervalMs))
+    const now = await ask(meshHistoryQuery([], selector, range), pollDeadlineMs(pollIntervalMs), null)
     if (now.kind === 'failure') return now
     const untilSeconds = pollTimes(now.data).at(-1)
     if (untilSeconds === undefined) return NO_TIME
@@ -327,7 +327,7 @@ export function createMeshIncidentDetector(
     current = { ...current, askedMs }
     const result = report()
     if (askedMs - newestMs <= STALE_SLOTS * pollIntervalMs) return result
-    return { outcome: 'stale', detail: 'Prometheus answers with the same times again and again' }
+    return NO_NEW_TIME
   }
 
   /** @param liveSeconds - the newest poll there is: what is before it is caught up on */
@@ -386,6 +386,7 @@ export function createMeshIncidentDetector(
     const { edges, incidents } = state
     gauges.publish(state, monitors)
     const hottest = hottestFirst(edges)
+    staleLog.note(hottest.map((edge) => [nameOf(edge), poll.verdicts.get(edge.key)?.verdict]))
     const unknown = hottest.flatMap((edge): readonly (readonly [string, string])[] => {
       const verdict = poll.verdicts.get(edge.key)?.verdict
       return verdict?.kind === 'ok' || verdict?.kind === 'anomalous'
@@ -414,6 +415,13 @@ export function createMeshIncidentDetector(
     history: () => ({ incidents: history }),
     rendered: gauges.rendered,
     view: () => page.view(({ key }) => newest.get(key)?.suspect ?? null),
+    edges: {
+      find: page.find,
+      look: (pair) => {
+        const edge = page.look(pair)
+        return Promise.resolve(edge === undefined ? { kind: 'unknown' } : { kind: 'found', edge })
+      },
+    },
   }
 }
 

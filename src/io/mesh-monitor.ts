@@ -13,7 +13,9 @@ import { type Evaluation, score, type ScoringRules, type Verdict, VERDICTS } fro
 import type { Envelope } from '../core/series.js'
 import type { Shard } from '../core/shard.js'
 import { vectorParts, wholeVector } from '../core/vector-parts.js'
+import { createMeshMonitorPage } from '../page/mesh-monitor-page.js'
 import { createMeshGauges } from './gauges.js'
+import { createMonitoredEdges } from './monitored-edges.js'
 import { type Failure, queryInstantText, unreadable } from './prometheus.js'
 import type { Runtime } from './runtime.js'
 import { pollDeadlineMs, type Poller, type PollResult } from './serve-daemon.js'
@@ -21,6 +23,8 @@ import { pollDeadlineMs, type Poller, type PollResult } from './serve-daemon.js'
 export interface MeshMonitorConfig {
   readonly prometheusUrl: string
   readonly query: string
+  /** Whether the query is the user's: it may not ask for the newest sample's time. */
+  readonly ownQuery?: boolean
   /** Labels of Istio's that name an edge's ends in the answer. */
   readonly sourceLabel: string
   readonly destinationLabel: string
@@ -36,6 +40,8 @@ export interface MeshMonitorConfig {
   /** How long an edge that is gone from the answers is kept, as no_data. */
   readonly edgeGraceSeconds: number
   readonly shard: Shard
+  /** Called after each poll with the edges that are watched, the same set each time. */
+  readonly onScored?: (edges: ReadonlySet<MeshEdge>) => void
 }
 
 /** Characters of an answer that are read without a pause, and edges that are scored and rendered: a few milliseconds of work. */
@@ -65,8 +71,13 @@ export function createMeshMonitor(config: MeshMonitorConfig, runtime: Runtime, r
   const gauges = createMeshGauges(registry, shard)
   const deadlineMs = pollDeadlineMs(config.pollIntervalMs)
   const maxBytes = maxAnswerBytes(config)
-  const table = createEdgeTable({ ...config, graceSeconds: config.edgeGraceSeconds })
+  const table = createEdgeTable({
+    ...config,
+    graceSeconds: config.edgeGraceSeconds,
+    ageOptional: config.ownQuery === true,
+  })
   const text = createEdgeText(quantiles)
+  const page = createMeshMonitorPage({ query, rules, quantiles, shard, maxEdges })
   const stopped = (): boolean => signal.aborted
   let rendered: readonly Uint8Array[] = EDGE_FAMILY_HEADS.map((head) => Buffer.from(head))
 
@@ -161,7 +172,10 @@ export function createMeshMonitor(config: MeshMonitorConfig, runtime: Runtime, r
       const scored = await scoreAll(warnings)
       if (stopped()) return { outcome: 'conn', detail: 'stopped while scoring' }
       const { elsewhere, refused } = table.passedOver()
+      const counts = typeof warnings === 'number' ? { verdicts: scored.verdicts, elsewhere, refused } : null
+      page.note(table.edges, counts, clock.nowMs() / 1000)
       if (typeof warnings === 'number') table.end()
+      config.onScored?.(table.edges)
       gauges.publish({
         verdicts: scored.verdicts,
         outcomes: scored.outcomes,
@@ -188,6 +202,8 @@ export function createMeshMonitor(config: MeshMonitorConfig, runtime: Runtime, r
       logChanges(logger, scored)
       return { outcome: result.outcome, detail: result.detail }
     },
+    view: page.view,
+    edges: createMonitoredEdges(config, runtime, table),
   }
 }
 
@@ -224,17 +240,27 @@ function newScored(): Scored {
 function note(scored: Scored, edge: MeshEdge, evaluation: Evaluation): void {
   const { pair, verdict: was } = edge
   const { verdict, quantiles } = evaluation
+  const furthest = furthestOut(quantiles)
   edge.verdict = verdict
+  edge.score = furthest?.score ?? null
+  edge.yMs = furthest?.yMs ?? null
+  edge.yhatMs = furthest?.yhatMs ?? null
   if ((verdict === 'anomalous') !== (was === 'anomalous')) {
     scored.changed++
     if (scored.changes.length < CHANGES_LOGGED) scored.changes.push({ pair, was: was ?? 'warming', evaluation })
   }
   const { hottest } = scored
-  const heat = quantiles.reduce((most, { score: distance }) => Math.max(most, distance ?? 0), 0)
+  const heat = furthest?.score ?? 0
   if (heat <= 0 || (hottest.length === HOTTEST_LOGGED && heat <= (hottest.at(-1)?.score ?? 0))) return
   if (hottest.length === HOTTEST_LOGGED) hottest.pop()
   const place = hottest.findIndex((other) => other.score < heat)
   hottest.splice(place === -1 ? hottest.length : place, 0, { pair, evaluation, score: heat })
+}
+
+function furthestOut(quantiles: Evaluation['quantiles']): Evaluation['quantiles'][number] | undefined {
+  let furthest = quantiles[0]
+  for (const one of quantiles) if ((one.score ?? -1) > (furthest?.score ?? -1)) furthest = one
+  return furthest
 }
 
 /** What the poll came to as a whole: what most edges came to, where none has a sample. */
@@ -244,7 +270,7 @@ function resultOf(
     elsewhere,
     refused,
   }: Pick<Scored, 'outcomes'> & { readonly elsewhere: number; readonly refused: Readonly<Record<Refusal, number>> },
-  { sourceLabel, destinationLabel }: MeshMonitorConfig,
+  { sourceLabel, destinationLabel, ownQuery = false }: MeshMonitorConfig,
 ): PollResult {
   const { empty: absent = 0, ...inAnswer } = outcomes
   const [commonest] = Object.entries(inAnswer).toSorted(([, a], [, b]) => b - a) as [PollOutcome, number][]
@@ -262,8 +288,10 @@ function resultOf(
     outcome: 'empty',
     detail:
       refused.unknown + refused.bad_name > 0
-        ? `every edge has an end that is unknown or nameless: are --source-label ${sourceLabel} and --destination-label ${destinationLabel} labels of Istio's metrics?${gone}`
-        : `no edge: does --selector match istio_request_duration_milliseconds_bucket, with reporter="source", in this Prometheus?${gone}`,
+        ? `every edge has an end that is unknown or nameless: are --source-label ${sourceLabel} and --destination-label ${destinationLabel} labels of ${ownQuery ? "--query's answer" : "Istio's metrics"}?${gone}`
+        : ownQuery
+          ? `no edge: does --query answer anything in this Prometheus?${gone}`
+          : `no edge: does --selector match istio_request_duration_milliseconds_bucket, with reporter="source", in this Prometheus?${gone}`,
   }
 }
 

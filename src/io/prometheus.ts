@@ -38,25 +38,42 @@ export async function queryInstant(runtime: Runtime, request: Request): Promise<
   return parsed(await ask(runtime, request, '/api/v1/query', {}), (document) => parseAnswer(document, 'vector'))
 }
 
-/** An instant query whose expression is a range, for example a subquery. Never rejects. */
-export async function queryInstantMatrix(runtime: Runtime, request: Request): Promise<Answer<Matrix>> {
-  return parsed(await ask(runtime, request, '/api/v1/query', {}, MAX_RANGE_ANSWER_BYTES), (document) =>
+/**
+ * An instant query whose expression is a range, for example a subquery. Never rejects.
+ *
+ * @param request.atSeconds - where the expression ends, unix seconds, for one that says so itself: VictoriaMetrics heeds no `@`
+ *   after a subquery; null: Prometheus's own now
+ */
+export async function queryInstantMatrix(
+  runtime: Runtime,
+  request: Request & { readonly atSeconds?: number | null },
+): Promise<Answer<Matrix>> {
+  const { atSeconds = null } = request
+  const time: Readonly<Record<string, string>> = atSeconds === null ? {} : { time: String(atSeconds) }
+  return parsed(await ask(runtime, request, '/api/v1/query', time, MAX_RANGE_ANSWER_BYTES), (document) =>
     parseAnswer(document, 'matrix'),
   )
 }
 
 /** Never rejects. */
 export async function queryRange(runtime: Runtime, request: RangeRequest): Promise<Answer<Matrix>> {
-  const { startSeconds, endSeconds, stepSeconds } = request
-  const range = { start: String(startSeconds), end: String(endSeconds), step: String(stepSeconds) }
-  return parsed(await ask(runtime, request, '/api/v1/query_range', range, MAX_RANGE_ANSWER_BYTES), (document) =>
+  return parsed(await queryRangeText(runtime, request, MAX_RANGE_ANSWER_BYTES), (document) =>
     parseAnswer(document, 'matrix'),
   )
+}
+
+function rangeParameters({ startSeconds, endSeconds, stepSeconds }: RangeRequest): Readonly<Record<string, string>> {
+  return { start: String(startSeconds), end: String(endSeconds), step: String(stepSeconds) }
 }
 
 /** As queryInstant, for an answer that is too large to be read in one go: its text. Never rejects. */
 export function queryInstantText(runtime: Runtime, request: Request, maxAnswerBytes: number): Promise<Body> {
   return ask(runtime, request, '/api/v1/query', {}, maxAnswerBytes)
+}
+
+/** As queryRange, with nothing of the answer read. Never rejects. */
+export function queryRangeText(runtime: Runtime, request: RangeRequest, maxAnswerBytes: number): Promise<Body> {
+  return ask(runtime, request, '/api/v1/query_range', rangeParameters(request), maxAnswerBytes)
 }
 
 export type Failure = Extract<Answer<never>, { kind: 'failure' }>

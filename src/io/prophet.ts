@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads'
 
-import { deviationIn, type Fitted, HOW_TO, type Model, type Training } from '../core/baseline/model.js'
+import { createModel, deviationIn, type Fitted, HOW_TO, type Model, type Training } from '../core/baseline/model.js'
 import { RecordingError } from '../core/errors.js'
 import type { ProphetParameters } from './prophet-library.js'
 import type { ProphetAnswer } from './prophet-worker.js'
@@ -19,14 +19,15 @@ const BAND_SIGMAS = 2.5758293035489004
  * stream is moved in time so that its first sample is at the start of the training. Like the original it takes a flat
  * recording at its word: the band has no width then, and every other value is outside.
  */
-export const prophet: Model = {
+export const prophet: Model = createModel({
   name: 'prophet',
   minSamples: MIN_SAMPLES,
-  fit: async (training) => {
-    const parameters = await fitInWorker(training)
-    return fittedOf(parameters, Math.round(training.timesSeconds[0] ?? 0))
-  },
-}
+  parametersOf: async (training) => ({
+    parameters: await fitInWorker(training),
+    startSeconds: Math.round(training.timesSeconds[0] ?? 0),
+  }),
+  fittedFrom: fittedOf,
+})
 
 /** Stan works for a second or so without a pause, which the event loop must not notice. */
 async function fitInWorker({ timesSeconds, latenciesMs }: Training): Promise<ProphetParameters> {
@@ -60,10 +61,14 @@ function notFitted(reason: string): RecordingError {
   return new RecordingError(`prophet could not be fitted to the training data: ${line}; ${HOW_TO}`)
 }
 
-/**
- * @param startSeconds - when the training starts, unix seconds
- */
-function fittedOf(parameters: ProphetParameters, startSeconds: number): Fitted {
+function fittedOf({
+  parameters,
+  startSeconds,
+}: {
+  readonly parameters: ProphetParameters
+  /** When the training starts, unix seconds. */
+  readonly startSeconds: number
+}): Fitted {
   const { trendMs, sigmaMs } = parameters
   const halfWidthMs = BAND_SIGMAS * sigmaMs
   const swingsMs = Array.from({ length: 60 }, (_, minute) => seasonalityMs(parameters, 60 * minute))

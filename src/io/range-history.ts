@@ -1,6 +1,13 @@
 import { documentOf, joinedAnswer, type RangeAnswer, rangeAnswerOf } from '../core/range-answer.js'
 import { type Matrix, parseAnswer } from '../core/series.js'
-import { type Answer, type FailureOutcome, queryRange, type RangeRequest } from './prometheus.js'
+import {
+  type Answer,
+  type Failure,
+  type FailureOutcome,
+  queryRange,
+  queryRangeText,
+  type RangeRequest,
+} from './prometheus.js'
 import type { Runtime } from './runtime.js'
 
 /** Prometheus refuses a range query with more points than this per series. */
@@ -54,14 +61,93 @@ export function pointsIn({
  * with what `onChunk` and `onProgress` reject with.
  */
 export async function fetchHistory(runtime: Runtime, request: HistoryRequest): Promise<Answer<Matrix>> {
-  const { prometheusUrl, query, stepSeconds, deadlineMs = DEADLINE_MS, fetched = [], onChunk, onProgress } = request
+  const { fetched = [], onChunk, onProgress } = request
+  const totalPoints = pointsIn(request)
+  const parts = fetched.map(({ answer }) => answer)
+  const done = {
+    points: fetched.reduce((sum, { points }) => sum + points, 0),
+    bytes: fetched.reduce((sum, { answer }) => sum + JSON.stringify(answer).length, 0),
+    whole: null as Answer<Matrix> | null,
+  }
+  const failed = await inChunks(runtime, request, {
+    donePoints: done.points,
+    doneChunks: fetched.length,
+    mostPoints: MAX_POINTS,
+    leastPoints: 1,
+    onProgress,
+    ask: (range) => queryRange(runtime, range),
+    take: async (answer, points) => {
+      done.points += points
+      done.bytes += answer.text.length
+      if (done.bytes > MAX_HISTORY_BYTES) {
+        const detail = `more than ${MAX_HISTORY_BYTES / 2 ** 20} MiB: ask for a shorter range or a longer step`
+        return { kind: 'failure', outcome: 'too_large', detail }
+      }
+      if (points === totalPoints) {
+        done.whole = answer
+        return null
+      }
+      const part = rangeAnswerOf(JSON.parse(answer.text))
+      parts.push(part)
+      if (done.points < totalPoints) await onChunk?.({ points, answer: part })
+      return null
+    },
+  })
+  if (failed !== null) return failed
+  if (done.whole !== null) return done.whole
+  const document = documentOf(joinedAnswer(parts))
+  return { kind: 'answer', data: parseAnswer(document, 'matrix'), text: JSON.stringify(document) }
+}
+
+export interface TextsRequest extends Omit<RangeRequest, 'deadlineMs'> {
+  /** How many points are asked for at once at most, and at least when Prometheus finds them too many. */
+  readonly mostPoints: number
+  readonly leastPoints: number
+  /** Of one answer. */
+  readonly maxAnswerBytes: number
+}
+
+/**
+ * The answers to a range query of any length, one after the other and unread.
+ *
+ * @param take - awaited before the next is asked for; what it finds wrong with an answer ends the query
+ * @returns null when all of them came. Rejects only with what `take` rejects with
+ */
+export function fetchTexts(
+  runtime: Runtime,
+  request: TextsRequest,
+  take: (text: string) => Promise<Failure | null>,
+): Promise<Failure | null> {
+  return inChunks(runtime, request, {
+    donePoints: 0,
+    doneChunks: 0,
+    mostPoints: Math.min(MAX_POINTS, request.mostPoints),
+    leastPoints: request.leastPoints,
+    onProgress: undefined,
+    ask: (range) => queryRangeText(runtime, range, request.maxAnswerBytes),
+    take: ({ text }) => take(text),
+  })
+}
+
+/** Asks for the steps of a range in chunks, the failed ones again. @returns null when all were taken */
+async function inChunks<T extends { readonly kind: 'answer' | 'body' }>(
+  runtime: Runtime,
+  request: Omit<RangeRequest, 'deadlineMs'> & Pick<HistoryRequest, 'deadlineMs'>,
+  options: {
+    readonly donePoints: number
+    readonly doneChunks: number
+    readonly mostPoints: number
+    readonly leastPoints: number
+    readonly onProgress: HistoryRequest['onProgress']
+    readonly ask: (range: RangeRequest) => Promise<T | Failure>
+    readonly take: (answer: T, points: number) => Promise<Failure | null>
+  },
+): Promise<Failure | null> {
+  const { prometheusUrl, query, stepSeconds, deadlineMs = DEADLINE_MS } = request
+  const { leastPoints, onProgress, ask, take } = options
   const totalPoints = pointsIn(request)
   const atSeconds = (point: number): number => (toMs(request.startSeconds) + point * toMs(stepSeconds)) / 1000
-  const parts = fetched.map(({ answer }) => answer)
-  let donePoints = fetched.reduce((sum, { points }) => sum + points, 0)
-  let doneChunks = fetched.length
-  let doneBytes = fetched.reduce((sum, { answer }) => sum + JSON.stringify(answer).length, 0)
-  let chunkPoints = MAX_POINTS
+  let { donePoints, doneChunks, mostPoints: chunkPoints } = options
   let tries = 0
   const stopped = (): boolean => runtime.signal.aborted
   const told = async (): Promise<void> =>
@@ -76,7 +162,7 @@ export async function fetchHistory(runtime: Runtime, request: HistoryRequest): P
   while (donePoints < totalPoints) {
     if (stopped()) return { kind: 'failure', outcome: 'conn', detail: 'stopped while asking' }
     const points = Math.min(chunkPoints, totalPoints - donePoints)
-    const answer = await queryRange(runtime, {
+    const answer = await ask({
       prometheusUrl,
       query,
       startSeconds: atSeconds(donePoints),
@@ -87,8 +173,8 @@ export async function fetchHistory(runtime: Runtime, request: HistoryRequest): P
     if (answer.kind === 'failure') {
       const { outcome, detail } = answer
       if (stopped()) return answer
-      const smaller = points > 1 && isTooMuch(answer)
-      // A refusal for its size costs nothing and ends at one point; whatever takes time is bounded by the pauses.
+      const smaller = points > leastPoints && isTooMuch(answer)
+      // A refusal for its size costs nothing and ends at the least; whatever takes time is bounded by the pauses.
       const pauseMs = smaller && outcome !== 'timeout' ? 0 : RETRY_AFTER_MS[tries++]
       if (pauseMs === undefined || !(smaller || MAY_PASS.has(outcome))) {
         return tries > 1 ? { ...answer, detail: `${detail} (asked ${tries} times)` } : answer
@@ -102,31 +188,20 @@ export async function fetchHistory(runtime: Runtime, request: HistoryRequest): P
       continue
     }
     tries = 0
-    doneBytes += answer.text.length
-    if (doneBytes > MAX_HISTORY_BYTES) {
-      const detail = `more than ${MAX_HISTORY_BYTES / 2 ** 20} MiB: ask for a shorter range or a longer step`
-      return { kind: 'failure', outcome: 'too_large', detail }
-    }
+    const refused = await take(answer, points)
+    if (refused !== null) return refused
     donePoints += points
     doneChunks++
-    if (points === totalPoints) {
-      await told()
-      return answer
-    }
-    const part = rangeAnswerOf(JSON.parse(answer.text))
-    parts.push(part)
-    if (donePoints < totalPoints) await onChunk?.({ points, answer: part })
     await told()
   }
-  const document = documentOf(joinedAnswer(parts))
-  return { kind: 'answer', data: parseAnswer(document, 'matrix'), text: JSON.stringify(document) }
+  return null
 }
 
 /** What may be different a moment later; the rest is how Prometheus, or what stands before it, is set up. */
 const MAY_PASS: ReadonlySet<FailureOutcome> = new Set(['conn', 'dns', 'timeout', 'http_5xx'])
 
 /** Prometheus's own limits on a query, those of the databases that speak its language, and ours on an answer. */
-function isTooMuch({ outcome, detail }: { readonly outcome: FailureOutcome; readonly detail: string }): boolean {
+export function isTooMuch({ outcome, detail }: { readonly outcome: FailureOutcome; readonly detail: string }): boolean {
   if (outcome === 'timeout' || outcome === 'too_large') return true
   return outcome === 'api_error' && /exceed|too many|too large|too long|limit/i.test(detail)
 }

@@ -5,6 +5,7 @@ import type { PollOutcome } from '../core/reading.js'
 import { etagOf, PAGE_HEADERS, readAssets } from '../page/assets.js'
 import type { LastPoll, PageState } from '../page/page-state.js'
 import { runDaemon } from './daemon.js'
+import { createEdgeRoutes, type EdgeSource } from './edge-routes.js'
 import { createExposition, createSelfGauges, type Exposition } from './gauges.js'
 import { listen, type Response, type Routes, text } from './http-server.js'
 import type { Runtime } from './runtime.js'
@@ -35,6 +36,8 @@ export interface Poller {
   readonly ready?: () => boolean
   /** What the page shows of it, as JSON. */
   readonly view?: () => PageState['view']
+  /** Where the page looks up single edges of a mesh. */
+  readonly edges?: EdgeSource
   /** Hands over, once after each poll, what /metrics holds besides the registry. */
   readonly exposition?: () => readonly Uint8Array[]
   /** What is known of incidents, as JSON. */
@@ -66,7 +69,7 @@ export async function serveDaemon(
   const poller = createPoller(registry)
   const exposition = await createExposition(runtime, registry, poller.exposition)
   const trouble = createTroubleLog(runtime, { subject: 'polls' })
-  const page = createPage(poller, {
+  const page = createPage(poller, clock, {
     version: program.version,
     startedSeconds: clock.nowMs() / 1000,
     pollIntervalSeconds: options.pollIntervalMs / 1000,
@@ -151,12 +154,14 @@ interface Page {
 }
 
 function createPage(
-  { view, history }: Poller,
+  { view, history, edges }: Poller,
+  clock: Runtime['clock'],
   facts: Pick<PageState, 'version' | 'startedSeconds' | 'pollIntervalSeconds'>,
 ): Page {
   let poll: LastPoll | null = null
   const state = createDocument()
   const incidents = createDocument()
+  const lookUps = edges === undefined ? null : createEdgeRoutes(edges, clock)
   const take = (): void => {
     state.set((): PageState => ({ ...facts, poll, view: view?.() ?? null }))
     if (history !== undefined) incidents.set(history)
@@ -171,12 +176,14 @@ function createPage(
       ...Object.fromEntries(assets),
       '/api/state': state.read,
       ...(history === undefined ? {} : { '/api/incidents': incidents.read }),
+      ...lookUps?.routes,
     },
     polled: ({ outcome, detail }, nowSeconds) => {
       const answered = ANSWERED.has(outcome)
       const sinceSeconds = poll?.answered === answered ? poll.sinceSeconds : nowSeconds
       poll = { endedSeconds: nowSeconds, outcome, detail, answered, sinceSeconds }
       take()
+      lookUps?.polled()
     },
   }
 }

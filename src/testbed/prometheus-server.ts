@@ -38,7 +38,7 @@ export interface ScrapeJob {
   readonly targetsFile: string
 }
 
-/** A real Prometheus on a free port of 127.0.0.1, with its data under `folder`. */
+/** A real Prometheus on a port of 127.0.0.1, with its data under `folder`. */
 export async function startPrometheus(
   options: {
     readonly binary: string
@@ -46,11 +46,13 @@ export async function startPrometheus(
     /** Whole milliseconds. */
     readonly scrapeIntervalSeconds: number
     readonly jobs: readonly ScrapeJob[]
+    /** A free one unless given, as to come back to where it was. */
+    readonly port?: number
     /** Told of the process before it is ready, so that it can be ended whatever happens. */
     readonly started?: (child: Child) => void
   } & Pick<ChildOptions, 'ownGroup' | 'onLine'>,
 ): Promise<PrometheusServer> {
-  const { binary, folder, scrapeIntervalSeconds, jobs, started, ownGroup = false, onLine } = options
+  const { binary, folder, scrapeIntervalSeconds, jobs, port = 0, started, ownGroup = false, onLine } = options
   const interval = `${Math.round(scrapeIntervalSeconds * 1000)}ms`
   mkdirSync(folder, { recursive: true })
   const configFile = join(folder, 'prometheus.yml')
@@ -72,7 +74,7 @@ export async function startPrometheus(
     args: [
       `--config.file=${configFile}`,
       `--storage.tsdb.path=${join(folder, 'data')}`,
-      '--web.listen-address=127.0.0.1:0',
+      `--web.listen-address=127.0.0.1:${port}`,
     ],
     ownGroup,
     onLine: (line) => {

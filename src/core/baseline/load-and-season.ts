@@ -1,6 +1,6 @@
 import { bucketOf } from '../istio-buckets.js'
 import { MAX_LATENCY_MS } from '../reading.js'
-import type { Fitted, Judgement, Model, Observation, Training, Watch } from './model.js'
+import { createModel, type Judgement, type Model, type Observation, type Training, type Watch } from './model.js'
 import { type PhaseExpectation, type PhaseTracker, trackPhase } from './phase-tracker.js'
 import {
   beyondTraining,
@@ -77,14 +77,12 @@ const OUTLIER_SIGMAS = 5
  * narrows the band while something has been off for a while; and a level that follows the stream by a fifth at most, learnt
  * only from samples inside the band. docs/detection.md has the formulas, their sources and what each part is worth.
  */
-export const loadAndSeason: Model = {
+export const loadAndSeason: Model = createModel({
   name: 'load-and-season',
   minSamples: MIN_SAMPLES,
-  fit: (training) => {
-    const baseline = fitBaseline(training)
-    return { summary: summaryOf(baseline), watch: () => createWatch(baseline) } satisfies Fitted
-  },
-}
+  parametersOf: fitBaseline,
+  fittedFrom: (baseline) => ({ summary: summaryOf(baseline), watch: () => createWatch(baseline) }),
+})
 
 /** Limits in standard deviations, for a rise and for a fall (both positive). */
 interface Limits {
@@ -348,7 +346,8 @@ function createWatch(baseline: Baseline): Watch {
       const judgement = (deviation: number): Judgement => ({
         yhatMs,
         yMinMs: Math.exp(log - fall),
-        yMaxMs: Math.exp(log + rise),
+        // A training that holds both 0 and the largest latencies has a scatter beyond all numbers.
+        yMaxMs: Math.max(yhatMs, Math.min(MAX_LATENCY_MS, Math.exp(log + rise))),
         deviation,
         driftRatio: Math.exp(expected.level),
         beyondTraining: beyond > 0,

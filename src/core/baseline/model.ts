@@ -17,6 +17,28 @@ export interface Model {
   /** Fewer samples say nothing about what is normal. */
   readonly minSamples: number
   readonly fit: (training: Training) => Fitted | Promise<Fitted>
+  /** What `fit` finds, as plain data: another thread may look for it. */
+  readonly parametersOf: (training: Training) => unknown
+  /** @param parameters - those that `parametersOf` found, or a structured clone of them */
+  readonly fittedFrom: (parameters: unknown) => Fitted
+}
+
+/** @param parts - `parametersOf` gives plain data */
+export function createModel<P>(
+  parts: Pick<Model, 'name' | 'minSamples'> & {
+    readonly parametersOf: (training: Training) => P | Promise<P>
+    readonly fittedFrom: (parameters: P) => Fitted
+  },
+): Model {
+  const { parametersOf, fittedFrom } = parts
+  return {
+    ...parts,
+    fit: (training) => {
+      const parameters = parametersOf(training)
+      return parameters instanceof Promise ? parameters.then(fittedFrom) : fittedFrom(parameters)
+    },
+    fittedFrom: (parameters) => fittedFrom(parameters as P),
+  }
 }
 
 export interface Fitted {
