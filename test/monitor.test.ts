@@ -162,6 +162,12 @@ for (const { name, bad, outcome } of [
   })
 }
 
+test('monitor: after an answer from the future one is refused, and not all until then', async () => {
+  const { poll } = monitored([0, 600, 1, 2].map((i) => answer(i, { 0.5: '8' })))
+  const outcomes = [await poll(), await poll(), await poll(), await poll()].map(({ outcome }) => outcome)
+  assert.deepEqual(outcomes, ['ok', 'ok', 'stale', 'ok'])
+})
+
 test('monitor: with too little traffic a latency is shown and not judged', async () => {
   const { poll, exported } = monitored([answer(0, { 0.5: '500' }, '0.05')])
   assert.equal((await poll()).outcome, 'ok')

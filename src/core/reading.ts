@@ -66,7 +66,10 @@ export interface Expected {
   readonly maxAgeSeconds: number | null
   /** True for a query that may not ask for the newest sample's time: without it, the age is not judged. */
   readonly ageOptional?: boolean
-  /** The evaluation time of the last reading, so that a replayed answer is not taken twice. */
+  /**
+   * The evaluation time of the answer before, whatever came of it: a replayed one is not taken twice, and after one from the future
+   * only the next is refused.
+   */
   readonly lastTimestampSeconds: number | null
 }
 
