@@ -16,6 +16,7 @@ import {
   MONITOR_COUNTERS,
   MONITOR_GAUGES,
   SELF_METRICS,
+  TRAINING_METRICS,
 } from '../src/core/metric-names.js'
 import { checkPromql } from '../src/core/promql.js'
 import { POLL_OUTCOMES } from '../src/core/reading.js'
@@ -101,6 +102,7 @@ const METRICS: readonly Metric[] = [
   INCIDENT_GAUGES,
   INCIDENT_COUNTERS,
   SELF_METRICS,
+  TRAINING_METRICS,
 ].flatMap((group) => Object.values<Metric>(group))
 const RECORDED = new Set(ALL_RULES.flatMap(({ record = [] }) => record))
 const ISTIO = ['istio_request_duration_milliseconds_bucket', 'istio_request_duration_milliseconds_count']
@@ -211,7 +213,8 @@ function shard(
     of = always(2),
     states = { ok: always(2) },
     refused = always(0),
-  }: { of?: string; states?: Readonly<Record<string, string>>; refused?: string } = {},
+    untrained = always(0),
+  }: { of?: string; states?: Readonly<Record<string, string>>; refused?: string; untrained?: string } = {},
 ): World {
   const edges = [`source="frontend",destination="${instance}"`, `source="frontend",destination="gone"`]
   return {
@@ -226,6 +229,8 @@ function shard(
     ),
     [`meshfever_edges_refused{${target(instance)},reason="max_edges"}`]: refused,
     [`meshfever_edges_refused{${target(instance)},reason="unknown"}`]: always(7),
+    [`meshfever_edges_without_baseline{${target(instance)},reason="failed"}`]: untrained,
+    [`meshfever_edges_without_baseline{${target(instance)},reason="too_short"}`]: always(3),
     ...Object.fromEntries(
       edges.flatMap((edge, i) =>
         ['ok', 'no_data'].map((verdict) => [
@@ -299,6 +304,7 @@ const INCIDENT_SKIPS = fires('MeshfeverPollsSkipped', 'warning', { command: 'inc
 const SHARD_MISSING = fires('MeshfeverShardMissing', 'warning')
 const SHARDS_DISAGREE = fires('MeshfeverShardsDisagree', 'warning')
 const EDGES_REFUSED = fires('MeshfeverEdgesRefused', 'warning')
+const TRAINING_FAILED = fires('MeshfeverTrainingFailed', 'warning')
 const MESH_NO_DATA = fires('MeshfeverMeshNoData', 'warning')
 const SHARD_UNANSWERED = fires('MeshfeverNoSuccessfulPoll', 'critical', { command: 'monitor', shard: '2' })
 const SHARD_SKIPS = fires('MeshfeverPollsSkipped', 'warning', { command: 'monitor', shard: '2' })
@@ -497,6 +503,11 @@ const MESH_CASES: readonly Case[] = [
     queries: [firing(19.5, WATCHDOG), firing(20.5, EDGES_REFUSED, WATCHDOG), firing(30, EDGES_REFUSED, WATCHDOG)],
   },
   {
+    name: 'edges whose training fails are an alert, not at once, and edges that are too young are none',
+    world: { ...MESH, ...shard('m2', 2, { untrained: '0x19 4x100' }) },
+    queries: [firing(24, WATCHDOG), firing(26, TRAINING_FAILED, WATCHDOG)],
+  },
+  {
     name: 'no data for most edges of a mesh is one alert, for some of them or for one shard it is none',
     world: {
       ...MESH,
@@ -626,6 +637,7 @@ for (const { name, find, replace, cases = PAIR_CASES } of [
     find: 'min(min_over_time(meshfever_shards',
     replace: 'max(max_over_time(meshfever_shards',
   },
+  { name: 'edges untrained for any reason', cases: MESH_CASES, find: '{reason="failed"}', replace: '' },
   { name: 'edges refused for any reason', cases: MESH_CASES, find: '{reason="max_edges"}', replace: '' },
   {
     name: 'one shard without data taken for all',
