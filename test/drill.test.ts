@@ -16,7 +16,8 @@ test('drill: a name that no experiment has is refused before anything starts', (
 })
 
 test('drill: what CI runs are experiments that are there', () => {
-  const [, names = ''] = /^npm run drill -- (.+)$/m.exec(readFileSync(join(packageRoot(), '.ci/run'), 'utf8')) ?? []
+  const [, names = ''] =
+    /^node dist\/scripts\/drill\.js (.+?) &$/m.exec(readFileSync(join(packageRoot(), '.ci/run'), 'utf8')) ?? []
   assert.equal(names.split(' ').length, 2)
   for (const name of names.split(' ')) assert.ok(existsSync(join(packageRoot(), `experiments/${name}.yaml`)), name)
 })

@@ -9,6 +9,7 @@ import {
   BASELINE_METRICS,
   INCIDENT_COUNTERS,
   INCIDENT_GAUGES,
+  MESH_INCIDENT_GAUGES,
   MESH_METRICS,
   type Metric,
   MONITOR_COUNTERS,
@@ -25,6 +26,7 @@ import {
   createBaselineGauges,
   createIncidentGauges,
   createMeshGauges,
+  createMeshIncidentGauges,
   createMonitorGauges,
   createSelfGauges,
   createTrainingGauges,
@@ -38,6 +40,7 @@ const GROUPS: readonly Readonly<Record<string, Metric>>[] = [
   BASELINE_METRICS,
   TRAINING_METRICS,
   INCIDENT_GAUGES,
+  MESH_INCIDENT_GAUGES,
   INCIDENT_COUNTERS,
   NOTIFIER_METRICS,
   SELF_METRICS,
@@ -141,7 +144,10 @@ test('metric names: prom-client has each as it is declared: name, type, help', a
     noDataTimeoutSeconds: 600,
   })
   createNotifierMetrics(registry, () => 0)
-  const text = await registry.metrics()
+  // It has some names in common with that of pairs.
+  const mesh = new Registry()
+  createMeshIncidentGauges(mesh)
+  const text = `${await registry.metrics()}\n${await mesh.metrics()}`
   const lines = new Set(text.split('\n'))
   for (const { name, type, help } of METRICS) {
     assert.ok(lines.has(`# TYPE ${name} ${type}`), `${name} is no ${type}`)
