@@ -148,6 +148,7 @@ test('daemon server: trouble is logged when it begins, when it changes, once a m
     'timeout', // 155 s
     'timeout',
     'ok', // 165 s
+    'warnings', // 170 s
     'ok',
   ]
   const { runtime } = await serving(t, outcomes)
@@ -161,6 +162,8 @@ test('daemon server: trouble is logged when it begins, when it changes, once a m
     [40, 'polls still fail', 'conn', 24, 'because of conn'],
     [40, 'polls fail', 'timeout', null, 'because of timeout'],
     [30, 'polls succeed again', 'timeout', 2, null],
+    [40, 'polls come with warnings', 'warnings', null, 'because of warnings'],
+    [30, 'polls succeed again', 'warnings', 1, null],
   ])
 })
 

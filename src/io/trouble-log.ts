@@ -7,6 +7,11 @@ export interface TroubleLog {
 
 const SUMMARY_EVERY_MS = 60_000
 
+/** What is answered with a warning is used all the same. */
+function verbFor(outcome: string): string {
+  return outcome === 'warnings' ? 'come with warnings' : 'fail'
+}
+
 /**
  * A fault that repeats is logged when it begins, when it changes, once a minute meanwhile, and when it is over.
  *
@@ -26,12 +31,12 @@ export function createTroubleLog(
       const good = outcome === 'ok'
       if (outcome !== current) {
         if (good) logger.info({ ...fields, outcome: current, [subject]: count }, `${subject} succeed again`)
-        else logger.warn({ ...fields, outcome, detail }, `${subject} fail`)
+        else logger.warn({ ...fields, outcome, detail }, `${subject} ${verbFor(outcome)}`)
         current = outcome
         count = 0
         loggedMs = nowMs
       } else if (!good && nowMs - loggedMs >= SUMMARY_EVERY_MS) {
-        logger.warn({ ...fields, outcome, detail, [subject]: count }, `${subject} still fail`)
+        logger.warn({ ...fields, outcome, detail, [subject]: count }, `${subject} still ${verbFor(outcome)}`)
         loggedMs = nowMs
       }
       count++
