@@ -103,15 +103,6 @@ test('mesh edges: an old sample, an answer given again, and an edge without an a
   assert.deepEqual(outcomes(table), { old: 'empty', ageless: 'empty', new: 'stale' })
 })
 
-test('mesh edges: after an answer from the future one is refused, and not all until then', () => {
-  const table = createEdgeTable(OPTIONS)
-  const seen = [0, 600, 1, 2].map((i) => {
-    taken(table, healthy([edge('a')], i))
-    return outcomes(table)['a']
-  })
-  assert.deepEqual(seen, ['ok', 'ok', 'stale', 'ok'])
-})
-
 test('mesh edges: warnings of the answer are those of each sample', () => {
   const table = createEdgeTable(OPTIONS)
   taken(table, healthy([edge('a')]))

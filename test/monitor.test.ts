@@ -162,11 +162,16 @@ for (const { name, bad, outcome } of [
   })
 }
 
-test('monitor: after an answer from the future one is refused, and not all until then', async () => {
-  const { poll } = monitored([0, 600, 1, 2].map((i) => answer(i, { 0.5: '8' })))
-  const outcomes = [await poll(), await poll(), await poll(), await poll()].map(({ outcome }) => outcome)
-  assert.deepEqual(outcomes, ['ok', 'ok', 'stale', 'ok'])
-})
+for (const { name, later, after } of [
+  { name: 'a minute ahead what is older is stale', later: 12, after: ['stale', 'stale'] },
+  { name: 'an hour ahead, of a clock that was put right, the next is taken', later: 720, after: ['ok', 'ok'] },
+] as const) {
+  test(`monitor: after an answer ${name}`, async () => {
+    const { poll } = monitored([0, later, 1, 2].map((i) => answer(i, { 0.5: '8' })))
+    const outcomes = [await poll(), await poll(), await poll(), await poll()].map(({ outcome }) => outcome)
+    assert.deepEqual(outcomes, ['ok', 'ok', ...after])
+  })
+}
 
 test('monitor: with too little traffic a latency is shown and not judged', async () => {
   const { poll, exported } = monitored([answer(0, { 0.5: '500' }, '0.05')])

@@ -35,7 +35,7 @@ export interface MeshEdge {
   series: PairSeries | null
   /** What is wrong with an element of it. */
   trouble: string | null
-  /** When the last answer that held it was evaluated. */
+  /** Of the last sample. */
   lastTimestampSeconds: number | null
   /** Since when complete answers do not hold it; null while they do. */
   vanishedSeconds: number | null
@@ -222,7 +222,7 @@ export function createEdgeTable(options: EdgeTableOptions): EdgeTable {
       if (edge.seen !== answer || series === null) return missing('empty', 'not in the answer')
       if (trouble !== null) return missing('bad_shape', trouble)
       const reading = readPair(series, warnings, { quantiles, maxAgeSeconds, ageOptional, lastTimestampSeconds })
-      edge.lastTimestampSeconds = series.latencies[0]?.evaluatedSeconds ?? lastTimestampSeconds
+      if (reading.kind === 'sample') edge.lastTimestampSeconds = reading.sample.timestampSeconds
       return reading
     },
     watchesOf: (edge) => {

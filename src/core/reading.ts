@@ -66,10 +66,7 @@ export interface Expected {
   readonly maxAgeSeconds: number | null
   /** True for a query that may not ask for the newest sample's time: without it, the age is not judged. */
   readonly ageOptional?: boolean
-  /**
-   * The evaluation time of the answer before, whatever came of it: a replayed one is not taken twice, and after one from the future
-   * only the next is refused.
-   */
+  /** The evaluation time of the last sample, so that a replayed answer is not taken twice. */
   readonly lastTimestampSeconds: number | null
 }
 
@@ -135,6 +132,9 @@ export function readVector({ result, warnings }: Vector, expected: Expected): Re
   return readPair(pair, warnings, expected)
 }
 
+/** An answer that is so much older than the last sample is no replay: that was from the future, before a clock was put right. */
+const CLOCK_SET_BACK_SECONDS = 300
+
 /** @param warnings - how many the answer carries as a whole */
 export function readPair(pair: PairSeries, warnings: number, expected: Expected): Reading {
   const { latencies, newestSeconds: newest } = pair
@@ -143,7 +143,8 @@ export function readPair(pair: PairSeries, warnings: number, expected: Expected)
   if (latencies.some(({ latencyMs }) => latencyMs === undefined)) {
     return missing('histogram', 'the answer is a native histogram, not a number')
   }
-  if (expected.lastTimestampSeconds !== null && evaluatedSeconds <= expected.lastTimestampSeconds) {
+  const behindSeconds = (expected.lastTimestampSeconds ?? -Infinity) - evaluatedSeconds
+  if (behindSeconds >= 0 && behindSeconds < CLOCK_SET_BACK_SECONDS) {
     return missing('stale', `evaluated at ${evaluatedSeconds}, not after the reading before`)
   }
   if (expected.maxAgeSeconds !== null) {

@@ -53,15 +53,14 @@ export function createMonitor(config: MonitorConfig, runtime: Runtime, registry:
   const read = async (): Promise<Reading> => {
     const answer = await queryInstant(runtime, { prometheusUrl, query, deadlineMs })
     if (answer.kind === 'failure') return missing(answer.outcome, answer.detail)
-    const reading = readVector(answer.data, { quantiles, maxAgeSeconds, ageOptional, lastTimestampSeconds })
-    lastTimestampSeconds = answer.data.result[0]?.evaluatedSeconds ?? lastTimestampSeconds
-    return reading
+    return readVector(answer.data, { quantiles, maxAgeSeconds, ageOptional, lastTimestampSeconds })
   }
   return {
     ready: () => watches !== null,
     poll: async () => {
       if (broken !== null) throw broken
       const reading = await read()
+      if (reading.kind === 'sample') lastTimestampSeconds = reading.sample.timestampSeconds
       const evaluation = score(watches, reading, rules)
       gauges.publish(evaluation)
       page.note(evaluation, runtime.clock.nowMs() / 1000)

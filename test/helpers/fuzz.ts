@@ -115,6 +115,8 @@ export function startFuzzer(group: FuzzGroup | 'endless', { silenceMs = SILENCE_
   const loaded = answer(() => new Error(`fuzz-${group} did not load`)).then((said) =>
     said.kind === 'properties' ? said.properties : [],
   )
+  // Whoever asks gets the error; a thread that is closed before anyone did is none.
+  loaded.catch(() => undefined)
   return {
     properties: () => loaded,
     run: async (name, settings) => {

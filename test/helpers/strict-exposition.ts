@@ -106,6 +106,7 @@ function parseSample(line: string, wrong: (reason: string) => Error): StrictSamp
   }
   const value = line.slice(at + 1)
   if (line[at] !== ' ' || !VALUE.test(value)) throw wrong('no value')
+  if (/\d/.test(value) && !Number.isFinite(Number(value))) throw wrong('a number beyond all')
   return { name, labels, value: numberOf(value) }
 }
 
