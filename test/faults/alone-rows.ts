@@ -29,6 +29,8 @@ function stopped(bench: Bench, ms: number): ConnectionFault {
     monitor: { outcome: 'timeout' },
     incident: { outcome: 'timeout' },
     also: () => delay(ms),
+    // Longer than --stale-after-seconds, it is.
+    mayTell: ['what a monitor exports is stale'],
     ...COMING_BACK,
   }
 }
