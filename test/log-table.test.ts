@@ -3,7 +3,7 @@ import test from 'node:test'
 
 import pino, { type Logger } from 'pino'
 
-import { EVALUATED, INCIDENT, NO_INCIDENT, tableStream, TRANSITION } from '../src/io/log.js'
+import { EVALUATED, EVALUATED_MESH, INCIDENT, NO_INCIDENT, tableStream, TRANSITION } from '../src/io/log.js'
 
 interface Table {
   readonly logger: Logger
@@ -76,6 +76,28 @@ test('log table: a line that tears the table apart is followed by a header', () 
       '2026-01-01 00:00:10  error: something else: pairs ["a -> b"]',
       'Timestamp            Anomalies         MAE      MAPE',
       '2026-01-01 00:00:15          0        1.00     1.000',
+      '',
+    ].join('\n'),
+  )
+})
+
+test('log table: polls of a mesh are rows that count verdicts and name the anomalous edges furthest out', () => {
+  const { logger, shown } = table()
+  const hot = (source: string, verdict: string, score: number): object => ({ source, destination: 'x', verdict, score })
+  logger.info(
+    { edges: 14, verdicts: { ok: 9, anomalous: 0, no_data: 5 }, hottest: [hot('a', 'ok', 0.9)] },
+    EVALUATED_MESH,
+  )
+  const hottest = ['a', 'b', 'c', 'd'].map((source, i) => hot(source, 'anomalous', 30.66 - i))
+  logger.info(
+    { edges: 12345, verdicts: { ok: 12341, anomalous: 4 }, refused: { max_edges: 0 }, hottest },
+    EVALUATED_MESH,
+  )
+  assert.equal(
+    shown(),
+    [
+      '2026-01-01 00:00:00     14 edges: 9 ok, 5 no_data',
+      '2026-01-01 00:00:05  12345 edges: 12341 ok, 4 anomalous  furthest out: a -> x 30.7, b -> x 29.7, c -> x 28.7',
       '',
     ].join('\n'),
   )

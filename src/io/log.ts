@@ -8,6 +8,7 @@ export type LogFormat = 'json' | 'table'
 
 /** Messages that the table knows how to show, and that people search for. */
 export const EVALUATED = 'evaluated'
+export const EVALUATED_MESH = 'evaluated mesh'
 export const NO_INCIDENT = 'No incident detected'
 export const INCIDENT = 'Incident detected! Severity: Sev '
 export const TRANSITION = 'incident transition'
@@ -99,6 +100,7 @@ function createTable(): (event: Readonly<Record<string, unknown>>) => string {
       const header = rows++ % HEADER_EVERY_ROWS === 0 ? `${row('Timestamp', 'Anomalies', 'MAE', 'MAPE')}\n` : ''
       return `${header}${evaluatedRow(time, event)}\n`
     }
+    if (message === EVALUATED_MESH) return `${time}  ${meshRow(event)}\n`
     if (message === NO_INCIDENT || message.startsWith(INCIDENT)) return `${time}  ${incidentRow(event)}  ${message}\n`
     rows = 0 // other lines tear the table apart, so the next row gets a header
     const evidence: unknown = event['text']
@@ -118,6 +120,24 @@ function evaluatedRow(time: string, { verdict, anomalyCount, quantiles }: Readon
   const number = (value: unknown, digits: number): string => (typeof value === 'number' ? value.toFixed(digits) : '-')
   const cells = row(time, judged ? String(anomalyCount) : '-', number(maeMs, 2), number(mape, 3))
   return judged ? cells : `${cells}  ${String(verdict)}`
+}
+
+/** Edges that a row of a mesh names. */
+const MAX_NAMED_EDGES = 3
+
+function meshRow({ edges, verdicts, hottest }: Readonly<Record<string, unknown>>): string {
+  const counts = Object.entries(isObject(verdicts) ? verdicts : {})
+    .filter(([, count]) => count !== 0)
+    .map(([verdict, count]) => `${String(count)} ${verdict}`)
+  const hot = (Array.isArray(hottest) ? hottest : [])
+    .filter((edge) => isObject(edge) && edge['verdict'] === 'anomalous')
+    .slice(0, MAX_NAMED_EDGES)
+    .map((edge: Readonly<Record<string, unknown>>) => {
+      const { source, destination, score } = edge
+      return `${String(source)} -> ${String(destination)} ${typeof score === 'number' ? score.toFixed(1) : '-'}`
+    })
+  const named = hot.length === 0 ? '' : `  furthest out: ${hot.join(', ')}`
+  return `${String(edges).padStart(5)} edges: ${counts.join(', ')}${named}`
 }
 
 function incidentRow({ temperature, accumulators, unknown }: Readonly<Record<string, unknown>>): string {

@@ -16,6 +16,7 @@ import { vectorParts, wholeVector } from '../core/vector-parts.js'
 import { createMeshMonitorPage } from '../page/mesh-monitor-page.js'
 import { createMeshGauges } from './gauges.js'
 import { createMonitoredEdges } from './monitored-edges.js'
+import { EVALUATED_MESH } from './log.js'
 import { type Failure, queryInstantText, unreadable } from './prometheus.js'
 import type { Runtime } from './runtime.js'
 import { pollDeadlineMs, type Poller, type PollResult } from './serve-daemon.js'
@@ -197,7 +198,7 @@ export function createMeshMonitor(config: MeshMonitorConfig, runtime: Runtime, r
             score: round(clock.monotonicMs() - readMs),
           },
         },
-        'evaluated mesh',
+        EVALUATED_MESH,
       )
       logChanges(logger, scored)
       return { outcome: result.outcome, detail: result.detail }
