@@ -92,7 +92,7 @@ for (const { args, message } of [
   },
   {
     args: [...MESH, '--train-from=7d', '--train-concurrency=0'],
-    message: '--train-concurrency must be a whole number from 1 to 32, got "0"',
+    message: '--train-concurrency must be a whole number from 1 to 8, got "0"',
   },
   { args: [...MESH, '--max-edges=0'], message: '--max-edges must be a whole number from 1 to 1000000, got "0"' },
   {

@@ -89,7 +89,7 @@ const historyFlags = {
     'with --train-from: how old a baseline becomes before it is made anew, unless its edge is anomalous; 0 or off for never, 24h unless given',
   ),
   'train-concurrency': optional(
-    integerFrom(1, 32),
+    integerFrom(1, 8),
     'with --train-from: how many range queries Prometheus is asked at once; 2 unless given',
   ),
 } as const
