@@ -20,6 +20,9 @@ const alone = (id: string, fault: string, how: (bench: Bench) => ConnectionFault
   run: (bench) => withLane(bench, {}, (lane) => meet(lane, how(bench))),
 })
 
+/** After a gap longer than --stale-after-seconds. */
+const STALE = 'what a monitor exports is stale'
+
 function stopped(bench: Bench, ms: number): ConnectionFault {
   return {
     fault: {
@@ -29,8 +32,7 @@ function stopped(bench: Bench, ms: number): ConnectionFault {
     monitor: { outcome: 'timeout' },
     incident: { outcome: 'timeout' },
     also: () => delay(ms),
-    // Longer than --stale-after-seconds, it is.
-    mayTell: ['what a monitor exports is stale'],
+    mayTell: [STALE],
     ...COMING_BACK,
   }
 }
@@ -49,6 +51,7 @@ function restarted(bench: Bench, signal: NodeJS.Signals): ConnectionFault {
     },
     monitor: { outcome: 'conn' },
     incident: { outcome: 'conn' },
+    mayTell: [STALE],
     ...COMING_BACK,
   }
 }
@@ -156,7 +159,7 @@ async function frozen(bench: Bench, signal: NodeJS.Signals): Promise<string> {
     assert.deepEqual(now, then, 'accumulators that frozen values moved')
     for (const [cart = 0, pay = 0] of now) assert.ok(cart >= 14 && pay > 0, `accumulators: ${cart} and ${pay}`)
     for (const [i, daemon] of incidents.entries()) {
-      const said = alarming(daemon.events(from[i])).filter(({ msg }) => msg === 'what a monitor exports is stale')
+      const said = alarming(daemon.events(from[i])).filter(({ msg }) => msg === STALE)
       const named = said.flatMap(({ pairs: names }) => names as readonly string[])
       assert.deepEqual(
         [...named].sort(),
