@@ -38,6 +38,8 @@ const ROOT = packageRoot()
 const SBOM_FILE = fileURLToPath(new URL('../sbom.json', import.meta.url))
 const BASE = 'localhost/meshfever-base'
 const IMAGE = 'localhost/meshfever'
+/** Of the user who builds in it. */
+const HOME = '/builder'
 
 const MODULES = '/app/node_modules/'
 
@@ -125,8 +127,8 @@ function makeBase(buildah: Buildah): void {
     (path) => run('ldd', [path]).match(/\/\S+/g) ?? [],
   )
   for (const path of new Set(libraries)) copy(path)
-  for (const empty of ['root', 'tmp', 'etc']) mkdirSync(join(folder, empty))
-  writeFileSync(join(folder, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n')
+  for (const empty of [HOME, 'tmp', 'etc']) mkdirSync(join(folder, empty))
+  writeFileSync(join(folder, 'etc/passwd'), `root:x:0:0:root:${HOME}:/bin/sh\n`)
   buildah('umount', container)
   buildah('commit', '--quiet', '--rm', container, BASE)
 }
@@ -145,18 +147,18 @@ function npmVolumes(folder: string): readonly string[] {
   const lines = [
     ...written.map((path) => readFileSync(path, 'utf8')),
     `registry=${setting('registry')}`,
-    'cache=/root/.npm',
+    `cache=${HOME}/.npm`,
     'prefer-offline=true',
-    ...(authority === undefined ? [] : ['cafile=/root/authority.pem']),
+    ...(authority === undefined ? [] : [`cafile=${HOME}/authority.pem`]),
   ]
   const npmrc = join(folder, 'npmrc')
   writeFileSync(npmrc, `${lines.join('\n')}\n`, { mode: 0o600 })
   const cache = setting('cache')
   mkdirSync(cache, { recursive: true })
   return [
-    `${npmrc}:/root/.npmrc:ro`,
-    `${cache}:/root/.npm`,
-    ...(authority === undefined ? [] : [`${authority}:/root/authority.pem:ro`]),
+    `${npmrc}:${HOME}/.npmrc:ro`,
+    `${cache}:${HOME}/.npm`,
+    ...(authority === undefined ? [] : [`${authority}:${HOME}/authority.pem:ro`]),
   ]
 }
 
