@@ -3,14 +3,13 @@ import assert from 'node:assert/strict'
 import { noPromtool, promtoolParses } from './promtool.js'
 import { parseStrictly, type StrictFamily } from './strict-exposition.js'
 
-/** Promtool is started once for so many expositions, and asked of one in so many: it takes longer than all the rest. */
+/** Promtool is started once for so many expositions: a process each would take longer than all the rest. */
 const BATCH = 200
-const ASKED = 5
 const skipped = noPromtool() !== false
 let batch: string[] = []
 
 /**
- * Reads what is served under /metrics: every number in it is one, and promtool takes those that it is asked of.
+ * Reads what is served under /metrics: every number in it is one, and promtool takes it, if not at once, then in `askPromtool`.
  *
  * @returns families by name
  */
@@ -20,16 +19,16 @@ export function checkedExposition(exposition: Uint8Array | string): ReadonlyMap<
   for (const { samples } of families.values()) {
     for (const { name, value } of samples) assert.ok(Number.isFinite(value), `${name} ${value}`)
   }
-  seen++
-  if (!skipped && seen % ASKED === 0) {
+  if (!skipped) {
     batch.push(Buffer.from(bytes).toString())
     if (batch.length === BATCH) askPromtool()
   }
   return families
 }
-let seen = 0
 
-function askPromtool(): void {
+/** Asks promtool of the expositions that it was not asked of yet. @throws when it does not take one */
+export function askPromtool(): void {
+  if (batch.length === 0) return
   const texts = batch.map(renamed)
   batch = []
   if (promtoolParses(texts.join('')) === null) return
