@@ -6,7 +6,7 @@
  */
 import { Counter, Gauge, Registry } from 'prom-client'
 
-import { createEdgeText, EDGE_FAMILY_HEADS, edgeLabels } from '../src/core/exposition-text.js'
+import { createEdgeText, EDGE_FAMILY_HEADS } from '../src/core/exposition-text.js'
 import { PAIR_GAUGES, pairValues, QUANTILE_GAUGES, quantileValues } from '../src/core/gauge-values.js'
 import { MONITOR_COUNTERS, MONITOR_GAUGES } from '../src/core/metric-names.js'
 import { missing } from '../src/core/reading.js'
@@ -24,7 +24,7 @@ const fitted = fitShape('rate', 1)
 const evaluations = edges.map((_, i): Evaluation => {
   const timestampSeconds = 1_710_000_000.123
   const latencies = [{ quantile: 0.5, latencyMs: lognormal(random, { median: 15, sigma: 0.1 }) }]
-  const watches = new Map([[0.5, fitted.watch()]])
+  const watches = [{ quantile: 0.5, watch: fitted.watch() }]
   if (i % 100 === 0) return score(watches, missing('empty', ''), RULES)
   const sample = { timestampSeconds, latencies, requestsPerSecond: 5 + 10 * random() }
   return score(watches, { kind: 'sample', outcome: 'ok', sample }, RULES)
@@ -56,13 +56,12 @@ function setGauges(): void {
   })
 }
 
-const labels = edges.map(edgeLabels)
 const text = createEdgeText([0.5])
 
 function render(): Buffer {
   const families = EDGE_FAMILY_HEADS.map((head): Uint8Array[] => [Buffer.from(head)])
   for (let from = 0; from < EDGES; from += SLICE) {
-    for (let i = from; i < from + SLICE; i++) text.add(labels[i]!, evaluations[i]!, 0)
+    for (let i = from; i < from + SLICE; i++) text.add(edges[i]!, evaluations[i]!, 0)
     text.take().forEach((lines, family) => families[family]!.push(lines))
   }
   return Buffer.concat(families.flat())

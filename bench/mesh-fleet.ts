@@ -10,7 +10,7 @@ import type { BaselineSource } from '../src/core/mesh-baselines.js'
 import { meshQuery } from '../src/core/mesh-query.js'
 import { type Pair, pairKey } from '../src/core/pair.js'
 import type { Reading } from '../src/core/reading.js'
-import { score, type ScoringRules, type Watches } from '../src/core/score.js'
+import { type Evaluation, score, type ScoringRules, type Watches } from '../src/core/score.js'
 import { createExposition } from '../src/io/gauges.js'
 import { createMeshMonitor } from '../src/io/mesh-monitor.js'
 import type { Runtime } from '../src/io/runtime.js'
@@ -35,21 +35,31 @@ export function fleetEdges(count: number): readonly Pair[] {
   }))
 }
 
-/** An hour or more of normal traffic at one sample in 15 s, whose shape the default model finds. */
+function trafficAt(t: number): number {
+  return 5 * Math.exp(0.5 * Math.sin(t / 900) + 0.3 * Math.sin(t / 117))
+}
+
+function daily(t: number): number {
+  return Math.exp(0.4 * Math.sin((2 * Math.PI * t) / 86_400))
+}
+
+/** An hour or more of normal traffic, whose shape the default model finds. */
 export const SHAPES = {
   /** Latency that depends on nothing. */
-  level: { samples: 240, at: () => ({ latencyMs: 10, requestsPerSecond: null }) },
+  level: { samples: 240, stepSeconds: 15, at: () => ({ latencyMs: 10, requestsPerSecond: null }) },
   /** Latency that rises with traffic. */
   rate: {
     samples: 480,
+    stepSeconds: 15,
     at: (t: number) => {
-      const requestsPerSecond = 5 * Math.exp(0.5 * Math.sin(t / 900) + 0.3 * Math.sin(t / 117))
+      const requestsPerSecond = trafficAt(t)
       return { latencyMs: 10 + requestsPerSecond, requestsPerSecond }
     },
   },
   /** A load that swings with a period of 20 minutes. */
   cycle: {
     samples: 720,
+    stepSeconds: 15,
     at: (t: number) => ({
       latencyMs: 4 * Math.exp(0.3 * Math.sin((2 * Math.PI * t) / 1_200)),
       requestsPerSecond: null,
@@ -58,19 +68,25 @@ export const SHAPES = {
   /** Two days, a sample a minute. */
   day: {
     samples: 2_880,
-    at: (t: number) => ({
-      latencyMs: 100 * Math.exp(0.4 * Math.sin((2 * Math.PI * t) / 86_400)),
-      requestsPerSecond: null,
-    }),
+    stepSeconds: 60,
+    at: (t: number) => ({ latencyMs: 100 * daily(t), requestsPerSecond: null }),
+  },
+  /** The same of a latency that rises with traffic, too: the largest baseline there is. */
+  rateAndDay: {
+    samples: 2_880,
+    stepSeconds: 60,
+    at: (t: number) => {
+      const requestsPerSecond = trafficAt(t)
+      return { latencyMs: (1 + requestsPerSecond) * daily(t), requestsPerSecond }
+    },
   },
 } as const
 
 export type Shape = keyof typeof SHAPES
 
 export function shapedTraining(shape: Shape, random: Random): Training {
-  const { samples, at } = SHAPES[shape]
-  const step = shape === 'day' ? 60 : 15
-  const timesSeconds = Array.from({ length: samples }, (_, i) => START_SECONDS + i * step)
+  const { samples, stepSeconds, at } = SHAPES[shape]
+  const timesSeconds = Array.from({ length: samples }, (_, i) => START_SECONDS + i * stepSeconds)
   const measured = timesSeconds.map((t) => {
     const { latencyMs, requestsPerSecond } = at(t)
     return { latencyMs: latencyMs * lognormal(random, { median: 1, sigma: 0.08 }), requestsPerSecond }
@@ -92,7 +108,7 @@ export function fitShape(shape: Shape, seed: number): Fitted {
 /** Every edge has watches of its own; what they share with others does not matter to their speed. */
 export function sharedBaselines(edges: readonly Pair[], shape: Shape): BaselineSource {
   const fitted = fitShape(shape, 1)
-  return baselinesOf(edges, () => new Map([[0.5, fitted.watch()]]))
+  return baselinesOf(edges, () => [{ quantile: 0.5, watch: fitted.watch() }])
 }
 
 export function baselinesOf(edges: readonly Pair[], watches: (i: number) => Watches): BaselineSource {
@@ -196,7 +212,7 @@ export function scoringCost(shape: Shape, collectGarbage: () => void): ScoringCo
   const random = seededRandom(5)
   const values = Array.from({ length: 4_096 }, () => lognormal(random, { median: 11, sigma: 0.05 }))
   const fitted = fitShape(shape, 1)
-  const watches = Array.from({ length: SCORED_EDGES }, () => new Map([[0.5, fitted.watch()]]))
+  const watches = Array.from({ length: SCORED_EDGES }, () => [{ quantile: 0.5, watch: fitted.watch() }])
   const spent: number[] = []
   const heaps: number[] = []
   let round = 0
@@ -211,8 +227,11 @@ export function scoringCost(shape: Shape, collectGarbage: () => void): ScoringCo
         return { kind: 'sample', outcome: 'ok', sample }
       })
       const from = cpuMicroseconds()
-      for (let k = 0; k < SCORED_EDGES; k++) score(watches[k]!, readings[k]!, RULES)
+      let bandsMs = 0
+      for (let k = 0; k < SCORED_EDGES; k++) bandsMs += bandOf(score(watches[k]!, readings[k]!, RULES))
       microseconds += cpuMicroseconds() - from
+      // Without a use of what was scored, the compiler would leave it out.
+      if (!(bandsMs > 0)) throw new Error('edges without a band')
     }
     collectGarbage()
     heaps.push(process.memoryUsage().heapUsed)
@@ -221,6 +240,12 @@ export function scoringCost(shape: Shape, collectGarbage: () => void): ScoringCo
   }
   const polls = (SCORED_PASSES - 1) * SCORED_ROUNDS * SCORED_EDGES
   return { found: fitted.summary, microseconds: least(spent), heapBytes: (heaps.at(-1)! - heaps[1]!) / polls }
+}
+
+function bandOf({ quantiles }: Evaluation): number {
+  let sum = 0
+  for (const { yhatMs, yMinMs, yMaxMs, score: heat } of quantiles) sum += yhatMs + yMinMs + yMaxMs + (heat ?? NaN)
+  return sum
 }
 
 /** @throws {Error} where node does not offer it */

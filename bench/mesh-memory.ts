@@ -5,24 +5,37 @@
  *
  *   npm run bench:mesh memory
  */
+import { spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+
 import axios, { type InternalAxiosRequestConfig } from 'axios'
 import { Registry } from 'prom-client'
 
+import { loadAndSeason } from '../src/core/baseline/load-and-season.js'
 import { createBaselineStore } from '../src/core/mesh-baselines.js'
 import { createExposition } from '../src/io/gauges.js'
 import { createMeshMonitor } from '../src/io/mesh-monitor.js'
 import type { Runtime } from '../src/io/runtime.js'
-import { answers, fitShape, fleetEdges, garbageCollector, rounded, RULES, type Shape, SHAPES } from './mesh-fleet.js'
+import { watchesFrom } from '../src/io/training-thread.js'
+import { seededRandom } from '../src/testbed/random.js'
+import {
+  answers,
+  fleetEdges,
+  garbageCollector,
+  rounded,
+  RULES,
+  type Shape,
+  shapedTraining,
+  SHAPES,
+} from './mesh-fleet.js'
 import { benchRuntime } from './runtime.js'
 
-/** Fitting takes the benchmark's time: a load cycle and a daily profile are made for fewer edges. */
-const EDGES: Readonly<Record<Shape, readonly [few: number, many: number]>> = {
-  level: [1_000, 4_000],
-  rate: [1_000, 4_000],
-  cycle: [300, 1_300],
-  day: [300, 1_300],
-}
+const FEW_EDGES = 1_000
+const MANY_EDGES = 4_000
+/** Different trainings; each edge has what was found in one of them to itself. */
+const TRAININGS = 40
 const POLLS = 3
+const RUNS = 3
 const GOAL_BYTES = 2_048
 
 const collect = garbageCollector()
@@ -52,14 +65,15 @@ function answering(body: () => string): Runtime {
   return { ...world, http: axios.create({ adapter, transformResponse: [(data: unknown) => data] }) }
 }
 
-/** What a monitor of so many edges keeps after some polls. Nothing of the benchmark's own outlives a poll. */
-async function memoryOf(count: number, shape: Shape): Promise<Memory> {
-  const before = await settled()
+/** What is held after some polls of a monitor of so many edges. Nothing of the benchmark's own grows with them. */
+async function memoryOf(count: number, parameters: readonly unknown[]): Promise<Memory> {
   const store = createBaselineStore()
-  // A baseline each, as if each were trained on its own.
-  fleetEdges(count).forEach((edge, i) =>
-    store.put(edge, new Map([[0.5, fitShape(shape, i).watch()]]), { samples: 0, fittedSeconds: 0 }),
-  )
+  fleetEdges(count).forEach((edge, i) => {
+    // As they come from the thread that trains.
+    const own = structuredClone(parameters[i % TRAININGS])
+    const watches = watchesFrom(loadAndSeason, [[0.5, own]])
+    store.put(edge, watches, { samples: 240, fittedSeconds: 1_710_000_000 })
+  })
   store.complete()
   let time = 1_710_000_000
   const runtime = answering(() => answers(fleetEdges(count))((time += 5)))
@@ -88,31 +102,53 @@ async function memoryOf(count: number, shape: Shape): Promise<Memory> {
     if (outcome !== 'ok') throw new Error(`a poll came to ${outcome}: ${detail}`)
     await exposition.render()
   }
-  const after = await settled()
-  return {
-    heapBytes: after.heapBytes - before.heapBytes,
-    externalBytes: after.externalBytes - before.externalBytes,
-    textBytes: exposition.read().length,
-  }
+  const { heapBytes, externalBytes } = await settled()
+  return { heapBytes, externalBytes, textBytes: exposition.read().length }
 }
 
-const measured = []
-for (const shape of Object.keys(SHAPES) as Shape[]) {
-  const [fewEdges, manyEdges] = EDGES[shape]
-  await memoryOf(50, shape) // whatever is made once
-  const few = await memoryOf(fewEdges, shape)
-  const many = await memoryOf(manyEdges, shape)
-  const perEdge = (bytes: (memory: Memory) => number): number =>
-    Math.round((bytes(many) - bytes(few)) / (manyEdges - fewEdges))
-  const heapBytesPerEdge = perEdge(({ heapBytes }) => heapBytes)
-  const arrayBytesPerEdge = perEdge(({ externalBytes, textBytes }) => externalBytes - textBytes)
-  measured.push({
+/** The least of several processes: one may not have let go of what it used for a poll. */
+function measured(shape: Shape, count: number): Memory {
+  const runs = Array.from({ length: RUNS }, () => run(shape, count))
+  return runs.reduce((best, memory) => (sum(memory) < sum(best) ? memory : best))
+}
+
+function sum({ heapBytes, externalBytes }: Memory): number {
+  return heapBytes + externalBytes
+}
+
+function run(shape: Shape, count: number): Memory {
+  const { stdout, stderr, status } = spawnSync(
+    process.execPath,
+    ['--expose-gc', fileURLToPath(import.meta.url), shape, String(count)],
+    { encoding: 'utf8' },
+  )
+  if (status !== 0) throw new Error(stderr)
+  return JSON.parse(stdout) as Memory
+}
+
+function perEdge(shape: Shape): object {
+  const few = measured(shape, FEW_EDGES)
+  const many = measured(shape, MANY_EDGES)
+  const bytes = (of: (memory: Memory) => number): number => Math.round((of(many) - of(few)) / (MANY_EDGES - FEW_EDGES))
+  const heapBytesPerEdge = bytes(({ heapBytes }) => heapBytes)
+  const arrayBytesPerEdge = bytes(({ externalBytes, textBytes }) => externalBytes - textBytes)
+  return {
     baseline: shape,
-    edges: EDGES[shape],
+    edges: [FEW_EDGES, MANY_EDGES],
     heapBytesPerEdge,
     arrayBytesPerEdge,
     ratioToGoal: rounded((heapBytesPerEdge + arrayBytesPerEdge) / GOAL_BYTES),
-    textBytesPerEdge: perEdge(({ textBytes }) => textBytes),
-  })
+    textBytesPerEdge: bytes(({ textBytes }) => textBytes),
+  }
 }
-console.log(JSON.stringify({ goalBytes: GOAL_BYTES, measured }, null, 2))
+
+const SHAPE_NAMES = Object.keys(SHAPES) as Shape[]
+const asked = SHAPE_NAMES.find((shape) => shape === process.argv[2])
+if (asked === undefined) {
+  console.log(JSON.stringify({ goalBytes: GOAL_BYTES, measured: SHAPE_NAMES.map(perEdge) }, null, 2))
+} else {
+  const parameters = Array.from({ length: TRAININGS }, (_, i) =>
+    loadAndSeason.parametersOf(shapedTraining(asked, seededRandom(i))),
+  )
+  console.log(JSON.stringify(await memoryOf(Number(process.argv[3]), parameters)))
+}

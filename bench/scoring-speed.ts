@@ -163,8 +163,10 @@ try {
         shape,
         found: fitted.summary,
         fitMs: round(milliseconds),
-        judgeMicroseconds: round(judging(live, watch.judge)),
-        scoreMicroseconds: round(judging(live, (sample) => score(new Map([[0.5, scored]]), readingOf(sample), RULES))),
+        judgeMicroseconds: round(judging(live, (sample) => watch.judge(sample))),
+        scoreMicroseconds: round(
+          judging(live, (sample) => score([{ quantile: 0.5, watch: scored }], readingOf(sample), RULES)),
+        ),
       })
     }
   }

@@ -122,14 +122,14 @@ for (const model of MODELS) {
 test('static-sigma: mean and three standard deviations, for good', () => {
   // 9 and 11 by turns: mean 10, standard deviation 1.
   const values = Array.from({ length: 40 }, (_, i) => (i % 2 === 0 ? 9 : 11))
-  const { judge } = fit(staticSigma, trainingWith(values)).watch()
+  const watch = fit(staticSigma, trainingWith(values)).watch()
   for (const { latencyMs, deviation } of [
     { latencyMs: 13, deviation: 1 },
     { latencyMs: 7, deviation: -1 },
     { latencyMs: 100, deviation: 30 },
     { latencyMs: 13, deviation: 1 },
   ]) {
-    const judgement = judge({ timestampSeconds: T0 + 1e6, latencyMs, requestsPerSecond: 7 })
+    const judgement = watch.judge({ timestampSeconds: T0 + 1e6, latencyMs, requestsPerSecond: 7 })
     assert.deepEqual(judgement, {
       ...{ yhatMs: 10, yMinMs: 7, yMaxMs: 13 },
       ...{ deviation, driftRatio: null, beyondTraining: false },
@@ -155,8 +155,8 @@ for (const { model, yMaxMs } of [
   { model: staticMad, yMaxMs: 3.06 },
 ]) {
   test(`${model.name}: a flat recording has a band of 2 %, not none`, () => {
-    const { judge } = fit(model, trainingWith(Array.from({ length: 40 }, () => 3))).watch()
-    close(judge({ timestampSeconds: T0, latencyMs: 3, requestsPerSecond: null }).yMaxMs, yMaxMs)
+    const watch = fit(model, trainingWith(Array.from({ length: 40 }, () => 3))).watch()
+    close(watch.judge({ timestampSeconds: T0, latencyMs: 3, requestsPerSecond: null }).yMaxMs, yMaxMs)
   })
 }
 
@@ -245,7 +245,7 @@ for (const [index, model] of MODELS.entries()) {
     const random = seededRandom(42 + index)
     for (let i = 0; i < 1_000; i++) {
       const training = hostileTraining(random)
-      const watches = new Map([[0.5, fit(model, training).watch()]])
+      const watches = [{ quantile: 0.5, watch: fit(model, training).watch() }]
       const rules = pick(random, RULE_SETS)
       for (const reading of hostileReadings(random, training.timesSeconds.at(-1) ?? T0)) {
         const { quantiles, verdict } = score(watches, reading, rules)
@@ -274,7 +274,7 @@ test('every model: what a watch learnt is its own, and fitting changes nothing o
     assert.deepEqual(training, copy)
     const readings = hostileReadings(random, training.timesSeconds.at(-1) ?? T0)
     const run = (): unknown[] => {
-      const watches = new Map([[0.5, fitted.watch()]])
+      const watches = [{ quantile: 0.5, watch: fitted.watch() }]
       return readings.map((reading) => score(watches, reading, RULES))
     }
     assert.deepEqual(run(), run())

@@ -283,7 +283,7 @@ async function meshAt(
       prometheusUrl: url,
       query,
       ownQuery,
-      baselines: { watchesOf: () => new Map([[0.5, WATCH]]), version: () => 1, ready: () => true },
+      baselines: { watchesOf: () => [{ quantile: 0.5, watch: WATCH }], version: () => 1, ready: () => true },
       maxEdges: 1_000,
       edgeGraceSeconds: 0,
       shard: { ordinal: 1, count: 1 },
@@ -343,7 +343,7 @@ test("engines: a pair's monitor reads the same from both, quantile by quantile",
     const [wanted = {}, found = {}] = await Promise.all(
       engines.map(async ({ url }) => {
         const registry = new Registry()
-        const watches = new Map([0.5, 0.95].map((quantile) => [quantile, WATCH]))
+        const watches = [0.5, 0.95].map((quantile) => ({ quantile, watch: WATCH }))
         const config = { ...MONITOR, quantiles: [0.5, 0.95], pair: CART, prometheusUrl: url, query, watches }
         assert.equal((await createMonitor(config, pinned(atSeconds), registry).poll()).outcome, 'ok')
         return samplesNamed(await registry.metrics(), 'lab7_')

@@ -172,9 +172,10 @@ test('load and season: with its request rate a surge is normal, without it is no
 })
 
 test('load and season: traffic beyond the training widens the band the more the further, and says so', () => {
-  const { judge } = RATE.watch()
+  const watch = RATE.watch()
   const busiest = Math.max(...samplesOf(queue, { count: 2_880 }).map(({ requestsPerSecond }) => requestsPerSecond ?? 0))
-  const at = (rate: number): Judgement => judge({ timestampSeconds: LATER, latencyMs: null, requestsPerSecond: rate })
+  const at = (rate: number): Judgement =>
+    watch.judge({ timestampSeconds: LATER, latencyMs: null, requestsPerSecond: rate })
   const [within, twice, fourfold] = [5, 2 * busiest, 4 * busiest].map(at)
   assert.ok(within !== undefined && twice !== undefined && fourfold !== undefined)
   assert.deepEqual(
@@ -263,11 +264,11 @@ test('load and season: a gap of a day is no anomaly, on a load cycle neither, wh
 test('load and season: a sample that comes twice, or late, is judged and not learnt from', () => {
   const samples = stream(steady, 100)
   const once = judged(LEVEL, samples)
-  const { judge } = LEVEL.watch()
+  const watch = LEVEL.watch()
   const twice = samples.map((sample) => {
-    const judgement = judge(sample)
-    assert.ok(judge({ ...sample, latencyMs: 500 }).deviation > 1, 'judged')
-    judge({ ...sample, timestampSeconds: sample.timestampSeconds - 60, latencyMs: 500 })
+    const judgement = watch.judge(sample)
+    assert.ok(watch.judge({ ...sample, latencyMs: 500 }).deviation > 1, 'judged')
+    watch.judge({ ...sample, timestampSeconds: sample.timestampSeconds - 60, latencyMs: 500 })
     return judgement
   })
   assert.deepEqual(twice, once)
@@ -275,12 +276,12 @@ test('load and season: a sample that comes twice, or late, is judged and not lea
 
 test('load and season: a missing sample has its band and changes nothing', () => {
   const samples = stream(steady, 100)
-  const { judge } = LEVEL.watch()
+  const watch = LEVEL.watch()
   const asked = samples.map((sample) => {
-    const { yhatMs, yMaxMs, deviation } = judge({ ...sample, latencyMs: null })
+    const { yhatMs, yMaxMs, deviation } = watch.judge({ ...sample, latencyMs: null })
     assert.ok(Number.isFinite(yMaxMs) && yMaxMs > yhatMs)
     assert.equal(deviation, 0)
-    return judge(sample)
+    return watch.judge(sample)
   })
   assert.deepEqual(asked, judged(LEVEL, samples))
 })

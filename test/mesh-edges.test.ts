@@ -257,7 +257,7 @@ test('mesh edges: the source of baselines is asked again when it has something n
   const [a] = [...table.edges]
   assert.equal(table.watchesOf(a!), null)
   assert.equal(table.watchesOf(a!), null)
-  watches = new Map()
+  watches = []
   version++
   assert.equal(table.watchesOf(a!), watches)
   assert.equal(table.watchesOf(a!), watches)

@@ -3,7 +3,7 @@ import test from 'node:test'
 
 import { Counter, Gauge, Registry } from 'prom-client'
 
-import { createEdgeText, EDGE_FAMILY_HEADS, edgeLabels } from '../src/core/exposition-text.js'
+import { createEdgeText, EDGE_FAMILY_HEADS } from '../src/core/exposition-text.js'
 import { PAIR_GAUGES, pairValues, QUANTILE_GAUGES, quantileValues } from '../src/core/gauge-values.js'
 import { MONITOR_COUNTERS, MONITOR_GAUGES } from '../src/core/metric-names.js'
 import type { Pair } from '../src/core/pair.js'
@@ -97,7 +97,7 @@ function ours(edges: readonly Edge[], slice: number): string {
   const families = EDGE_FAMILY_HEADS.map((head): Uint8Array[] => [Buffer.from(head)])
   const hand = (): void => text.take().forEach((lines, i) => families[i]!.push(lines))
   edges.forEach(({ pair, evaluation, anomalies }, i) => {
-    text.add(edgeLabels(pair), evaluation, anomalies)
+    text.add(pair, evaluation, anomalies)
     if (i % slice === 0) hand()
   })
   hand()
@@ -185,11 +185,10 @@ test('mesh exposition: promtool accepts it, hostile names and all', { skip: noPr
 
 test('mesh exposition: what is taken is gone, and does not change when more is added', () => {
   const text = createEdgeText([0.5])
-  const labels = edgeLabels({ source: 'a', destination: 'b' })
-  text.add(labels, EMPTY, 1)
+  text.add({ source: 'a', destination: 'b' }, EMPTY, 1)
   const taken = text.take()
   const before = Buffer.concat([...taken]).toString()
-  text.add(edgeLabels({ source: 'c', destination: 'd' }), EMPTY, 2)
+  text.add({ source: 'c', destination: 'd' }, EMPTY, 2)
   assert.equal(Buffer.concat([...taken]).toString(), before)
   assert.match(before, /^lab7_verdict\{source="a",destination="b",verdict="ok"\} 0$/m)
   const next = Buffer.concat([...text.take()]).toString()

@@ -28,7 +28,7 @@ const TEN: Watch = {
   },
 }
 const EVERYONE: BaselineSource = {
-  watchesOf: () => new Map([[0.5, TEN]]),
+  watchesOf: () => [{ quantile: 0.5, watch: TEN }],
   version: () => 1,
   ready: () => true,
 }
@@ -130,7 +130,7 @@ function fittedWatches(seed: number): Watches {
     requestsPerSecond: null,
   })
   assert.ok(!(fitted instanceof Promise))
-  return new Map(QUANTILES.map((quantile) => [quantile, fitted.watch()]))
+  return QUANTILES.map((quantile) => ({ quantile, watch: fitted.watch() }))
 }
 
 test('mesh monitor: each edge has the verdicts, values and counts that a monitor of its own would have, poll by poll', async () => {
@@ -212,7 +212,10 @@ test('mesh monitor: a poll counts its edges by verdict, by what their readings c
     ],
     {
       maxEdges: 5,
-      baselines: { ...EVERYONE, watchesOf: ({ source }) => (source === 'new' ? null : new Map([[0.5, TEN]])) },
+      baselines: {
+        ...EVERYONE,
+        watchesOf: ({ source }) => (source === 'new' ? null : [{ quantile: 0.5, watch: TEN }]),
+      },
     },
   )
   assert.deepEqual(await poll(), { outcome: 'ok', detail: '' })
@@ -407,7 +410,7 @@ test('mesh monitor: an edge is warming until it has a baseline', async () => {
     [0, 1, 2].map((k) => answer(k, { a: '40', c: '40' })),
     {
       baselines: {
-        watchesOf: ({ source }) => (ready.has(source) ? new Map([[0.5, TEN]]) : null),
+        watchesOf: ({ source }) => (ready.has(source) ? [{ quantile: 0.5, watch: TEN }] : null),
         version: () => version,
         ready: () => true,
       },

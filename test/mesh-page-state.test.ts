@@ -26,7 +26,6 @@ function watchedEdge(pair: Pair, scored: { readonly verdict?: Verdict; readonly 
   return {
     kind: 'watched',
     pair,
-    labels: '',
     verdict: null,
     score: null,
     yMs: 123.456,

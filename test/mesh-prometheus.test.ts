@@ -7,6 +7,7 @@ import test, { type TestContext } from 'node:test'
 import { Registry } from 'prom-client'
 
 import { deviationIn, type Watch } from '../src/core/baseline/model.js'
+import type { Watches } from '../src/core/score.js'
 import { edgeLabels } from '../src/core/exposition-text.js'
 import { ISTIO_BUCKETS_MS } from '../src/core/istio-buckets.js'
 import { meshQuery, parseSelector } from '../src/core/mesh-query.js'
@@ -107,11 +108,7 @@ const COMMON = {
   pollIntervalMs: 60_000,
   maxAgeSeconds: 3,
 } as const
-const watches = (): ReadonlyMap<number, Watch> =>
-  new Map([
-    [0.5, WATCH],
-    [0.9, WATCH],
-  ])
+const watches = (): Watches => [0.5, 0.9].map((quantile) => ({ quantile, watch: WATCH }))
 
 function mesh(
   { prometheusUrl, runtime }: Fleet,

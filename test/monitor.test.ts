@@ -4,7 +4,7 @@ import test from 'node:test'
 import { Registry } from 'prom-client'
 
 import { deviationIn, type Expectation, type Watch } from '../src/core/baseline/model.js'
-import { VERDICTS } from '../src/core/score.js'
+import { VERDICTS, type Watches } from '../src/core/score.js'
 import { createMonitor, type MonitorConfig } from '../src/io/monitor.js'
 import type { PollResult } from '../src/io/serve-daemon.js'
 import { samplesNamed } from './helpers/exposition.js'
@@ -33,7 +33,7 @@ const CONFIG: MonitorConfig = {
   prometheusUrl: 'http://prometheus:9090',
   query: 'the query',
   quantiles: [0.5],
-  watches: new Map([[0.5, TEN]]),
+  watches: [{ quantile: 0.5, watch: TEN }],
   rules: { direction: 'above', minRequestsPerSecond: 0.1, minDeviationMs: 0, minDeviationRatio: 0, sloMs: null },
   pollIntervalMs: 5_000,
   maxAgeSeconds: 45,
@@ -208,10 +208,10 @@ test('monitor: a latency of 0 has no mape', async () => {
 test('monitor: of two quantiles each has its series, and the lab’s names show the first', async () => {
   const two = {
     quantiles: [0.5, 0.9],
-    watches: new Map([
-      [0.5, TEN],
-      [0.9, HUNDRED],
-    ]),
+    watches: [
+      { quantile: 0.5, watch: TEN },
+      { quantile: 0.9, watch: HUNDRED },
+    ],
   }
   const { poll, exported } = monitored([answer(0, { 0.5: '8', 0.9: '400' }), answer(1, { 0.5: 'NaN', 0.9: '90' })], two)
   await poll()
@@ -308,7 +308,7 @@ test('monitor: training data that does not fit any more is exported, and said on
   }
   // The fourth sample is anomalous: it says nothing of what is normal now.
   const answers = ratios.map((ratio, k) => answer(k, { 0.5: ratio === 1.4 ? '400' : '10' }))
-  const { poll, exported, runtime } = monitored(answers, { watches: new Map([[0.5, drifting]]) })
+  const { poll, exported, runtime } = monitored(answers, { watches: [{ quantile: 0.5, watch: drifting }] })
   const shown: unknown[] = []
   while (shown.length < ratios.length) {
     await poll()
@@ -328,8 +328,8 @@ test('monitor: training data that does not fit any more is exported, and said on
 })
 
 test('monitor: while the baseline is being fitted the verdict is warming, and nothing is judged', async () => {
-  let ready: (watches: ReadonlyMap<number, Watch>) => void = () => undefined
-  const fitting = new Promise<ReadonlyMap<number, Watch>>((resolve) => {
+  let ready: (watches: Watches) => void = () => undefined
+  const fitting = new Promise<Watches>((resolve) => {
     ready = resolve
   })
   const { poll, exported } = monitored([answer(0, { 0.5: '400' }), answer(1, { 0.5: '400' })], { watches: fitting })
@@ -339,14 +339,14 @@ test('monitor: while the baseline is being fitted the verdict is warming, and no
     [`lab7_requests_per_second{${PAIR}}`]: 5,
     [`lab7_anomalies_total{${PAIR}}`]: 0,
   })
-  ready(new Map([[0.5, TEN]]))
+  ready([{ quantile: 0.5, watch: TEN }])
   await fitting
   await poll()
   assert.equal((await exported())[`lab7_verdict{${PAIR},verdict="anomalous"}`], 1)
 })
 
 test('monitor: a baseline that could not be fitted ends the monitor with its error', async () => {
-  const broken = Promise.reject<ReadonlyMap<number, Watch>>(new RangeError('no fit'))
+  const broken = Promise.reject<Watches>(new RangeError('no fit'))
   const { poll } = monitored([answer(0, { 0.5: '8' })], { watches: broken })
   await broken.catch(() => undefined)
   await assert.rejects(poll, { name: 'RangeError', message: 'no fit' })

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 
+import { median } from 'simple-statistics'
+
 import { loadAndSeason } from '../src/core/baseline/load-and-season.js'
 import type { Fitted } from '../src/core/baseline/model.js'
 import { coldState, type IncidentRules, next } from '../src/core/incident.js'
@@ -72,7 +74,7 @@ function watchFault(
   const onset = T0 + 5 * DAY_SECONDS
   const count = (2 * HOUR + fault.end) / POLL_SECONDS
   const stream = samplesOf(latency, { count, startSeconds: onset - HOUR, stepSeconds: POLL_SECONDS })
-  const watches = new Map([[0.5, fitted.watch()]])
+  const watches = [{ quantile: 0.5, watch: fitted.watch() }]
   let state = coldState(INCIDENT)
   let incidents = 0
   let openedAfter: number | null = null
@@ -112,8 +114,14 @@ function ramp(hours: number, factor: number): { factorAt: (s: number) => number;
   }
 }
 
+/** Trainings and streams of each service, each with noise of its own. */
+const STREAMS = 5
+
 for (const { name, latency, hours } of SERVICES) {
-  const fitted = loadAndSeason.fit(trainingOn(samplesOf(latency, { count: (hours * HOUR) / 30 }))) as Fitted
+  const trained = Array.from(
+    { length: STREAMS },
+    () => loadAndSeason.fit(trainingOn(samplesOf(latency, { count: (hours * HOUR) / 30 }))) as Fitted,
+  )
   for (const { what, fault, within, most = 1 } of [
     { what: 'a tenfold step', fault: { factorAt: () => 10, full: 60, end: 6 * HOUR }, within: 60 },
     { what: 'a twofold step', fault: { factorAt: () => 2, full: 300, end: 6 * HOUR }, within: 300 },
@@ -121,13 +129,15 @@ for (const { name, latency, hours } of SERVICES) {
     { what: 'a ramp of two hours to twice', fault: ramp(2, 2), within: 2 * HOUR, most: 2 },
   ]) {
     test(`never learns: on ${name}, ${what} is an incident for six hours, and ends with the fault`, () => {
-      const { incidents, openedAfter, closedAfter, openShare } = watchFault(fitted, latency, fault)
-      const told = JSON.stringify({ incidents, openedAfter, closedAfter, openShare })
+      const outcomes = trained.map((fitted) => watchFault(fitted, latency, fault))
+      const told = JSON.stringify(outcomes)
+      for (const { openedAfter, closedAfter, openShare } of outcomes) {
+        assert.equal(openShare, 1, told)
+        assert.ok(openedAfter !== null && openedAfter >= 0 && openedAfter <= within, told)
+        assert.ok(closedAfter !== null && closedAfter >= fault.end && closedAfter <= fault.end + 120, told)
+      }
       // On its way up a slow ramp may look like noise once more; from its full height on it does not.
-      assert.ok(incidents >= 1 && incidents <= most, told)
-      assert.equal(openShare, 1, told)
-      assert.ok(openedAfter !== null && openedAfter >= 0 && openedAfter <= within, told)
-      assert.ok(closedAfter !== null && closedAfter >= fault.end && closedAfter <= fault.end + 120, told)
+      assert.ok(median(outcomes.map(({ incidents }) => incidents)) <= most, told)
     })
   }
 }

@@ -27,11 +27,11 @@ function fixed(expectation: Expectation, asked: Observation[] = []): Watch {
 
 const TEN = fixed({ yhatMs: 10, yMinMs: 5, yMaxMs: 20 })
 const HUNDRED = fixed({ yhatMs: 100, yMinMs: 50, yMaxMs: 300 })
-const P50: Watches = new Map([[0.5, TEN]])
-const BOTH: Watches = new Map([
-  [0.5, TEN],
-  [0.9, HUNDRED],
-])
+const P50: Watches = [{ quantile: 0.5, watch: TEN }]
+const BOTH: Watches = [
+  { quantile: 0.5, watch: TEN },
+  { quantile: 0.9, watch: HUNDRED },
+]
 /** What the model says beside the band. */
 const SAID = { saturated: false, driftRatio: 1.1, beyondTraining: false }
 
@@ -106,7 +106,7 @@ test('score: a latency of 0 has no relative error', () => {
 })
 
 test('score: a band without width gives a large score and not an infinite one', () => {
-  const point: Watches = new Map([[0.5, fixed({ yhatMs: 10, yMinMs: 10, yMaxMs: 10 })]])
+  const point: Watches = [{ quantile: 0.5, watch: fixed({ yhatMs: 10, yMinMs: 10, yMaxMs: 10 }) }]
   const [on, off] = [10, 11].map((yMs) => score(point, reading({ 0.5: yMs }), RULES).quantiles[0])
   assert.deepEqual([on?.score, on?.anomalous, off?.anomalous], [0, false, true])
   assert.ok(Number.isFinite(off?.score))
@@ -210,7 +210,7 @@ test('score: of two quantiles one may be missing; the other is judged', () => {
 
 test('score: a latency that means nothing is not shown to the model, its time and traffic are', () => {
   const asked: Observation[] = []
-  const watches = new Map([[0.5, fixed({ yhatMs: 10, yMinMs: 5, yMaxMs: 20 }, asked)]])
+  const watches = [{ quantile: 0.5, watch: fixed({ yhatMs: 10, yMinMs: 5, yMaxMs: 20 }, asked) }]
   score(watches, reading({ 0.5: 500 }, 0.05), RULES)
   score(watches, reading({ 0.5: 11 }, 4), RULES)
   score(watches, missing('nonfinite', '', { timestampSeconds: T, requestsPerSecond: 4 }), RULES)
@@ -234,7 +234,7 @@ for (const { yMs, saturated } of [
 }
 
 test('score: a pair that lives in the last bucket says so, and is not anomalous for it', () => {
-  const slow: Watches = new Map([[0.5, fixed({ yhatMs: 3_600_000, yMinMs: 3_500_000, yMaxMs: 3_700_000 })]])
+  const slow: Watches = [{ quantile: 0.5, watch: fixed({ yhatMs: 3_600_000, yMinMs: 3_500_000, yMaxMs: 3_700_000 }) }]
   const [scored] = score(slow, reading({ 0.5: 3_600_000 }), RULES).quantiles
   assert.deepEqual([scored?.saturated, scored?.anomalous], [true, false])
 })
@@ -308,6 +308,6 @@ test('score: what the model says of traffic and drift is passed on', () => {
   const watch: Watch = {
     judge: () => ({ yhatMs: 10, yMinMs: 5, yMaxMs: 90, deviation: 0.2, driftRatio: 1.2, beyondTraining: true }),
   }
-  const [scored] = score(new Map([[0.5, watch]]), reading({ 0.5: 26 }), RULES).quantiles
+  const [scored] = score([{ quantile: 0.5, watch: watch }], reading({ 0.5: 26 }), RULES).quantiles
   assert.deepEqual([scored?.driftRatio, scored?.beyondTraining, scored?.anomalous], [1.2, true, false])
 })

@@ -324,7 +324,7 @@ function observedRecordings(recordings: readonly Recording[], values: SourceValu
     judge: (pair, watches, rules) => {
       const recording = recordings[pair]
       if (recording === undefined) return []
-      const [only] = [...watches.keys()]
+      const only = watches[0]?.quantile
       const quantileOf = ({ quantile }: LatencySeries): number => quantile ?? only ?? UNLABELLED_QUANTILE
       return Array.from(replay({ watches, recording, rules, quantileOf }), judgedSample)
     },

@@ -53,5 +53,5 @@ export function fitBaselines(
 
 /** A watch on each baseline, for one stream. */
 export function watchesOf(baselines: Baselines): Watches {
-  return new Map([...baselines].map(([quantile, fitted]) => [quantile, fitted.watch()]))
+  return [...baselines].map(([quantile, fitted]) => ({ quantile, watch: fitted.watch() }))
 }

@@ -1,6 +1,6 @@
 /*
  * The monitor's families of many edges in Prometheus's text format. prom-client keeps an object for each series and hashes and
- * escapes its labels at every change; here an edge's labels are escaped once, and its lines are written as it is scored.
+ * escapes its labels at every change; here an edge's lines are written as it is scored, and nothing of them is kept.
  */
 import { PAIR_GAUGES, pairValues, QUANTILE_GAUGES, quantileValues } from './gauge-values.js'
 import { type Metric, MONITOR_COUNTERS, MONITOR_GAUGES } from './metric-names.js'
@@ -20,16 +20,15 @@ export const EDGE_FAMILY_HEADS: readonly string[] = FAMILIES.map((key) => {
 })
 
 export interface EdgeText {
-  /** @param labels - as edgeLabels made them; @param anomalies - found so far */
-  add(labels: string, evaluation: Evaluation, anomalies: number): void
+  /** @param anomalies - found so far */
+  add(edge: Pair, evaluation: Evaluation, anomalies: number): void
   /** Hands over what was added since the last time, a text for each family. */
   take(): readonly Uint8Array[]
 }
 
 /** The labels of an edge, as they stand between the braces. */
 export function edgeLabels({ source, destination }: Pair): string {
-  // Joined, since a text put together with + keeps its parts for as long as it lives.
-  return ['source="', quoted(source), '",destination="', quoted(destination), '"'].join('')
+  return `source="${quoted(source)}",destination="${quoted(destination)}"`
 }
 
 /** Written byte by byte: strings put together from pieces would be most of what a poll leaves to the garbage collector. */
@@ -39,8 +38,8 @@ export function createEdgeText(quantiles: readonly number[]): EdgeText {
   const labelled = quantiles.map((quantile) => ({ quantile, end: encoder.encode(`,quantile="${quantile}"} `) }))
   const verdicts = VERDICTS.map((verdict) => ({ verdict, end: encoder.encode(`,verdict="${verdict}"} `) }))
   return {
-    add: (labelText, evaluation, anomalies) => {
-      const labels = encoder.encode(labelText)
+    add: (edge, evaluation, anomalies) => {
+      const labels = encoder.encode(edgeLabels(edge))
       const values = pairValues(evaluation)
       for (const key of PAIR_GAUGES) {
         const value = values[key]
@@ -114,5 +113,6 @@ function escaped(text: string): string {
 }
 
 function quoted(text: string): string {
+  if (!/["\\\n]/.test(text)) return text
   return escaped(text).replaceAll('"', '\\"')
 }

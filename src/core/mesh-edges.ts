@@ -2,7 +2,6 @@
  * The edges that a mesh's monitor watches, found in its answers. What is kept of an edge is small and of fixed size; what an
  * answer says of it is kept until it is scored.
  */
-import { edgeLabels } from './exposition-text.js'
 import type { Refusal } from './metric-names.js'
 import type { Pair } from './pair.js'
 import { QUANTILE_LABEL, SERIES_LABEL } from './promql.js'
@@ -16,8 +15,6 @@ import { type Shard, shardOf } from './shard.js'
 export interface MeshEdge {
   readonly kind: 'watched'
   readonly pair: Pair
-  /** As they stand in the text format. */
-  readonly labels: string
   /** Of the last poll; null before the first. */
   verdict: Verdict | null
   /** Of the quantile that was furthest out in the last poll that was answered; null where it was not scored. */
@@ -91,6 +88,12 @@ const UNKNOWN = 'unknown'
 /** Passed-over edges that were not seen again are forgotten once they are this many more than those that were. */
 const FORGOTTEN_AT = 1_000
 
+/** Each element of an answer has its names anew; this one is kept for all edges of the source. */
+interface Source {
+  readonly name: string
+  readonly destinations: Map<string, MeshEdge | PassedOver>
+}
+
 interface PassedOver {
   readonly kind: 'elsewhere' | Refusal
   seen: number
@@ -100,7 +103,7 @@ export function createEdgeTable(options: EdgeTableOptions): EdgeTable {
   const { sourceLabel, destinationLabel, maxEdges, graceSeconds, shard, baselines, quantiles, maxAgeSeconds } = options
   const { ageOptional = false } = options
   // By source, then by destination: no key could be ambiguous, and none has to be made for each element.
-  const table = new Map<string, Map<string, MeshEdge | PassedOver>>()
+  const table = new Map<string, Source>()
   const edges = new Set<MeshEdge>()
   let answer = 0
   let passed = newCounts()
@@ -123,7 +126,6 @@ export function createEdgeTable(options: EdgeTableOptions): EdgeTable {
     const edge: MeshEdge = {
       kind,
       pair,
-      labels: edgeLabels(pair),
       verdict: null,
       score: null,
       yMs: null,
@@ -142,31 +144,32 @@ export function createEdgeTable(options: EdgeTableOptions): EdgeTable {
   }
 
   const entryOf = (source: string, destination: string): MeshEdge | PassedOver => {
-    let destinations = table.get(source)
-    if (destinations === undefined) {
-      destinations = new Map()
-      table.set(source, destinations)
+    let known = table.get(source)
+    if (known === undefined) {
+      known = { name: source, destinations: new Map() }
+      table.set(source, known)
     }
+    const { name, destinations } = known
     let entry = destinations.get(destination)
     if (entry?.kind === 'max_edges' && edges.size < maxEdges) {
       passedSize--
       entry = undefined
     }
     if (entry === undefined) {
-      entry = admit({ source, destination })
+      entry = admit({ source: name, destination })
       destinations.set(destination, entry)
     }
     return entry
   }
 
   const forget = ({ source, destination }: Pair): void => {
-    const destinations = table.get(source)
+    const destinations = table.get(source)?.destinations
     destinations?.delete(destination)
     if (destinations?.size === 0) table.delete(source)
   }
 
   const forgetPassedOver = (): void => {
-    for (const [source, destinations] of table) {
+    for (const [source, { destinations }] of table) {
       for (const [destination, entry] of destinations) {
         if (entry.kind === 'watched' || entry.seen === answer) continue
         passedSize--
@@ -178,7 +181,7 @@ export function createEdgeTable(options: EdgeTableOptions): EdgeTable {
   return {
     edges,
     edgeOf: ({ source, destination }) => {
-      const entry = table.get(source)?.get(destination)
+      const entry = table.get(source)?.destinations.get(destination)
       return entry?.kind === 'watched' ? entry : undefined
     },
     begin: () => {

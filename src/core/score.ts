@@ -51,7 +51,12 @@ export interface Evaluation {
 }
 
 /** What watches a pair: one watch for each scored quantile, in order. */
-export type Watches = ReadonlyMap<number, Watch>
+export type Watches = readonly QuantileWatch[]
+
+export interface QuantileWatch {
+  readonly quantile: number
+  readonly watch: Watch
+}
 
 /**
  * Judges one reading. A missing sample is neither healthy nor anomalous.
@@ -75,7 +80,7 @@ export function score(watches: Watches | null, reading: Reading, rules: ScoringR
   const latencies = reading.kind === 'sample' ? reading.sample.latencies : []
   const quantiles: ScoredQuantile[] = []
   let anomalyCount = 0
-  for (const [quantile, watch] of watches) {
+  for (const { quantile, watch } of watches) {
     const yMs = latencies.find((candidate) => candidate.quantile === quantile)?.latencyMs ?? null
     // A latency that means nothing must not be learnt from either.
     const latencyMs = lowTraffic ? null : yMs

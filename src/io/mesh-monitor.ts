@@ -138,7 +138,7 @@ export function createMeshMonitor(config: MeshMonitorConfig, runtime: Runtime, r
       scored.outcomes[reading.outcome] = (scored.outcomes[reading.outcome] ?? 0) + 1
       // Without an answer nothing is known to have changed.
       if (typeof warnings === 'number') note(scored, edge, evaluation)
-      text.add(edge.labels, evaluation, edge.anomalies)
+      text.add(edge.pair, evaluation, edge.anomalies)
       if (++done % EDGES_AT_ONCE === 0) {
         hand(families)
         await nextTurn()

@@ -64,5 +64,5 @@ export function startTrainingThread(model: string): TrainingThread {
 
 /** What watches an edge for which the thread found these. */
 export function watchesFrom(model: Model, parameters: Parameters): Watches {
-  return new Map(parameters.map(([quantile, found]) => [quantile, model.fittedFrom(found).watch()]))
+  return parameters.map(([quantile, found]) => ({ quantile, watch: model.fittedFrom(found).watch() }))
 }

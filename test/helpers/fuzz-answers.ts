@@ -217,7 +217,7 @@ const FITTED = await staticMad.fit({
   latenciesMs: Array.from({ length: 40 }, (_, i) => 8 + (i % 5)),
   requestsPerSecond: null,
 })
-const watches = (): Watches => new Map(QUANTILES.map((quantile) => [quantile, FITTED.watch()]))
+const watches = (): Watches => QUANTILES.map((quantile) => ({ quantile, watch: FITTED.watch() }))
 
 /** Both ends are names that a mesh's monitor takes. */
 function isName(name: string): boolean {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { Registry } from 'prom-client'
 
-import { createEdgeText, EDGE_FAMILY_HEADS, edgeLabels } from '../../src/core/exposition-text.js'
+import { createEdgeText, EDGE_FAMILY_HEADS } from '../../src/core/exposition-text.js'
 import { coldState, type IncidentRules } from '../../src/core/incident.js'
 import { NO_TRAIL } from '../../src/core/evidence.js'
 import type { MeshState } from '../../src/core/mesh-incident.js'
@@ -137,7 +137,7 @@ export const properties: readonly FuzzProperty[] = [
       const families = EDGE_FAMILY_HEADS.map((head): Uint8Array[] => [Buffer.from(head)])
       const hand = (): void => text.take().forEach((lines, i) => families[i]!.push(lines))
       all.forEach(([pair, told], i) => {
-        text.add(edgeLabels(pair), told, told.anomalyCount ?? 0)
+        text.add(pair, told, told.anomalyCount ?? 0)
         if (i % slice === 0) hand()
       })
       hand()

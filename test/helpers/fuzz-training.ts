@@ -191,7 +191,7 @@ function checkFitted(fitted: Fitted, observations: readonly Observation[], scori
   assert.doesNotMatch(fitted.summary, /NaN|undefined|\n/)
   const watch = fitted.watch()
   for (const observation of observations) checkJudgement(watch.judge(observation))
-  const watches = new Map([[0.5, fitted.watch()]])
+  const watches = [{ quantile: 0.5, watch: fitted.watch() }]
   for (const observation of observations) {
     const { quantiles, verdict, anomalyCount } = score(watches, readingOf(observation), scoring)
     assert.equal(anomalyCount === null, verdict !== 'ok' && verdict !== 'anomalous')

@@ -111,7 +111,7 @@ export function serveMeshMonitor(
           sourceLabel: 'source_app',
           destinationLabel: 'destination_app',
           quantiles: [0.5],
-          baselines: { watchesOf: () => new Map([[0.5, watch]]), version: () => 1, ready: () => true },
+          baselines: { watchesOf: () => [{ quantile: 0.5, watch: watch }], version: () => 1, ready: () => true },
           rules: {
             direction: 'above',
             minRequestsPerSecond: 0.1,

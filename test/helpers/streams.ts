@@ -32,8 +32,8 @@ export function trainingOn(samples: readonly Sample[]): Training {
 
 /** What one watch says of a stream. */
 export function judged(fitted: Fitted, samples: readonly Observation[]): Judgement[] {
-  const { judge } = fitted.watch()
-  return samples.map(judge)
+  const watch = fitted.watch()
+  return samples.map((sample) => watch.judge(sample))
 }
 
 /** A factor around 1 whose logarithm has this standard deviation. */

@@ -1,14 +1,25 @@
 import { bucketOf } from '../istio-buckets.js'
 import { MAX_LATENCY_MS } from '../reading.js'
 import { createModel, type Judgement, type Model, type Observation, type Training, type Watch } from './model.js'
-import { type PhaseExpectation, type PhaseTracker, trackPhase } from './phase-tracker.js'
+import {
+  anyPhase,
+  driftPhase,
+  expectPhase,
+  learnPhase,
+  type PhaseBelief,
+  type PhaseExpectation,
+  trainingsPhase,
+} from './phase-tracker.js'
 import {
   beyondTraining,
   expectedLogLatency,
   fitRateCurve,
   logRateOf,
   nearestNode,
+  nodesOf,
   type RateCurve,
+  scatterAt,
+  withScatter,
 } from './rate-curve.js'
 import {
   clamp,
@@ -19,7 +30,7 @@ import {
   MEAN_ABS_TO_SIGMA,
   quantileOf,
 } from './robust-error.js'
-import { findSeason, MIN_GAIN, phaseAt, type Season } from './season.js'
+import { findSeason, MIN_GAIN, phaseAt, type Season, seasonIn } from './season.js'
 import { tailLimit } from './tail-limit.js'
 
 // --- limits
@@ -81,45 +92,46 @@ export const loadAndSeason: Model = createModel({
   name: 'load-and-season',
   minSamples: MIN_SAMPLES,
   parametersOf: fitBaseline,
-  fittedFrom: (baseline) => ({ summary: summaryOf(baseline), watch: () => createWatch(baseline) }),
+  fittedFrom: (baseline) => ({ summary: summaryOf(baseline), watch: () => new LoadAndSeasonWatch(baseline) }),
 })
 
-/** Limits in standard deviations, for a rise and for a fall (both positive). */
-interface Limits {
-  readonly rise: number
-  readonly fall: number
-}
-
-interface Baseline {
+// Flat, since a mesh keeps thousands of them.
+interface Baseline extends Limits {
   /** Log latencies below this are all alike; it keeps the logarithm of 0 away. */
   readonly leastLatencyMs: number
   readonly stepSeconds: number
-  readonly endSeconds: number
   /** Median log latency. */
   readonly level: number
-  /** Scatter around the level alone, for samples whose request rate is not known. */
-  readonly levelSigma: number
-  readonly rate: { readonly curve: RateCurve; readonly sigmas: readonly number[] | null } | null
-  readonly season: { readonly season: Season; readonly sigmas: Float64Array | null } | null
+  readonly rate: RateBaseline | null
+  readonly season: Season | null
   /** Scatter of a sample around the whole baseline. */
   readonly sigma: number
   /** What an autocorrelated sample tells besides its neighbour: (1 - rho) / (1 + rho). */
   readonly information: number
-  /** Samples after which the stream knows its own level better than the prior does. */
-  readonly priorSamples: number
-  readonly sampleLimits: Limits
-  readonly meanLimits: Limits
 }
 
-function summaryOf({ rate, season, sigma, sampleLimits }: Baseline): string {
+interface RateBaseline extends RateCurve {
+  /** Scatter around the level alone, for samples whose request rate is not known. */
+  readonly levelSigma: number
+}
+
+/** Of a sample and of the running mean, in standard deviations, for a rise and for a fall (all positive). */
+interface Limits {
+  readonly rise: number
+  readonly fall: number
+  readonly meanRise: number
+  readonly meanFall: number
+}
+
+function summaryOf({ rate, season, sigma, rise }: Baseline): string {
   const parts = [
-    rate === null ? 'a level' : `a curve over the request rate with ${rate.curve.logRates.length} nodes`,
+    rate === null ? 'a level' : `a curve over the request rate with ${nodesOf(rate)} nodes`,
     ...(season === null
       ? []
-      : [season.season.byClock ? 'a daily profile' : `a load cycle of ${season.season.periodSeconds.toFixed(0)} s`]),
+      : [season.byClock ? 'a daily profile' : `a load cycle of ${season.periodSeconds.toFixed(0)} s`]),
   ]
   const percent = (factor: number): string => `${(100 * (Math.exp(factor * sigma) - 1)).toFixed(0)} %`
-  return `${parts.join(' and ')}; scatter ${percent(1)}, one sample may be ${percent(sampleLimits.rise)} above`
+  return `${parts.join(' and ')}; scatter ${percent(1)}, one sample may be ${percent(rise)} above`
 }
 
 function fitBaseline({ timesSeconds, latenciesMs, requestsPerSecond }: Training): Baseline {
@@ -133,14 +145,12 @@ function fitBaseline({ timesSeconds, latenciesMs, requestsPerSecond }: Training)
   let residuals: Float64Array = logs.map((log) => log - level)
   const levelSigma = Math.max(MIN_SCATTER, MEAN_ABS_TO_SIGMA * clippedMeanAbs(residuals))
 
-  let curve: RateCurve | null = null
-  let logRates: Float64Array | null = null
-  if (requestsPerSecond !== null && n >= MIN_RATE_SAMPLES && requestsPerSecond.every((rate) => rate >= 0)) {
-    const rates = Float64Array.from(requestsPerSecond, logRateOf)
-    const fit = fitRateCurve({ timesSeconds: times, logLatencies: logs, logRates: rates })
+  let rate: { readonly curve: RateCurve; readonly logRates: Float64Array } | null = null
+  if (requestsPerSecond !== null && n >= MIN_RATE_SAMPLES && requestsPerSecond.every((value) => value >= 0)) {
+    const logRates = Float64Array.from(requestsPerSecond, logRateOf)
+    const fit = fitRateCurve({ timesSeconds: times, logLatencies: logs, logRates })
     if (clippedRms(fit.residuals) < MIN_GAIN * clippedRms(residuals)) {
-      curve = fit.curve
-      logRates = rates
+      rate = { curve: fit.curve, logRates }
       residuals = fit.residuals
     }
   }
@@ -155,81 +165,46 @@ function fitBaseline({ timesSeconds, latenciesMs, requestsPerSecond }: Training)
     known.length === 0
       ? levelSigma
       : Math.max(MIN_SCATTER, MAD_TO_SIGMA * quantileOf(magnitudes, 0.5), MEAN_ABS_TO_SIGMA * clippedMeanAbs(left))
-  const phaseOf = (i: number): number => Math.floor(season === null ? 0 : phaseAt(season, times[i]! + 1e-6))
-  const cycleSigmas =
-    season === null || season.byClock
-      ? null
-      : localSigmas(known, residuals, {
-          sigma,
-          groups: season.profile.length,
-          groupOf: phaseOf,
-          reach: Math.max(1, Math.round(season.profile.length / 24)),
-        })
-  const rateSigmas =
-    curve === null || logRates === null || cycleSigmas !== null
-      ? null
-      : localSigmas(known, residuals, {
-          sigma,
-          groups: curve.logRates.length,
-          groupOf: (
-            (rates, nodes) => (i: number) =>
-              nearestNode(nodes, rates[i]!)
-          )(logRates, curve),
-          reach: 0,
-        })
-  const sigmaAt = (i: number): number =>
-    cycleSigmas !== null
-      ? cycleSigmas[phaseOf(i)]!
-      : rateSigmas !== null && curve !== null && logRates !== null
-        ? rateSigmas[nearestNode(curve, logRates[i]!)]!
-        : sigma
+  if (rate !== null) rate = { ...rate, curve: withLocalScatter(rate, { known, residuals, sigma }) }
+  const sigmaAt = (i: number): number => (rate === null ? sigma : scatterAt(rate.curve, rate.logRates[i]!))
   const rho = clamp(autocorrelationOf(left, OUTLIER_SIGMAS * sigma), 0, MAX_AUTOCORRELATION)
-  const information = (1 - rho) / (1 + rho)
+  const { rise, fall, meanRise, meanFall } = calibrate({ known, times, residuals, sigmaAt, stepSeconds })
   return {
     leastLatencyMs,
     stepSeconds,
-    endSeconds: times[n - 1]!,
     level,
-    levelSigma,
-    rate: curve === null ? null : { curve, sigmas: rateSigmas === null ? null : Array.from(rateSigmas) },
-    season: season === null ? null : { season, sigmas: cycleSigmas },
+    rate: rate === null ? null : { ...rate.curve, levelSigma },
+    season,
     sigma,
-    information,
-    priorSamples: Math.max(1, (sigma * sigma) / (information * LEVEL_PRIOR_SIGMA * LEVEL_PRIOR_SIGMA)),
-    ...calibrate({ known, times, residuals, sigmaAt, stepSeconds }),
+    information: (1 - rho) / (1 + rho),
+    rise,
+    fall,
+    meanRise,
+    meanFall,
   }
 }
 
-/** Scatter by group, from mean absolute residuals within `reach` groups (circular), drawn to the overall one. */
-function localSigmas(
-  known: readonly number[],
-  residuals: Float64Array,
-  options: {
-    readonly sigma: number
-    readonly groups: number
-    readonly groupOf: (i: number) => number
-    readonly reach: number
-  },
-): Float64Array {
-  const { sigma, groups, groupOf, reach } = options
-  const sums = new Float64Array(groups)
-  const counts = new Float64Array(groups)
+/** Scatter by node of the curve, from mean absolute residuals, drawn to the overall one. */
+function withLocalScatter(
+  { curve, logRates }: { readonly curve: RateCurve; readonly logRates: Float64Array },
+  {
+    known,
+    residuals,
+    sigma,
+  }: { readonly known: readonly number[]; readonly residuals: Float64Array; readonly sigma: number },
+): RateCurve {
+  const sums = new Float64Array(nodesOf(curve))
+  const counts = new Float64Array(nodesOf(curve))
   for (const i of known) {
-    const group = groupOf(i)
-    sums[group]! += Math.min(OUTLIER_SIGMAS * sigma, Math.abs(residuals[i]!))
-    counts[group]!++
+    const node = nearestNode(curve, logRates[i]!)
+    sums[node]! += Math.min(OUTLIER_SIGMAS * sigma, Math.abs(residuals[i]!))
+    counts[node]!++
   }
-  return sums.map((_, group) => {
-    let sum = 0
-    let count = 0
-    for (let d = -reach; d <= reach; d++) {
-      const neighbour = (group + d + groups) % groups
-      sum += sums[neighbour]!
-      count += counts[neighbour]!
-    }
+  const sigmas = Array.from(sums, (sum, node) => {
     const shrunk = sum + (SHRINKAGE * sigma) / MEAN_ABS_TO_SIGMA
-    return Math.max(MIN_SCATTER, (MEAN_ABS_TO_SIGMA * shrunk) / (count + SHRINKAGE))
+    return Math.max(MIN_SCATTER, (MEAN_ABS_TO_SIGMA * shrunk) / (counts[node]! + SHRINKAGE))
   })
+  return withScatter(curve, sigmas)
 }
 
 /** Lag-1 autocorrelation of residuals around 0, each clipped. */
@@ -252,7 +227,7 @@ function calibrate(options: {
   readonly residuals: Float64Array
   readonly sigmaAt: (i: number) => number
   readonly stepSeconds: number
-}): { readonly sampleLimits: Limits; readonly meanLimits: Limits } {
+}): Limits {
   const { known, times, residuals, sigmaAt, stepSeconds } = options
   const samples = new Float64Array(known.length)
   const means = new Float64Array(known.length)
@@ -273,19 +248,19 @@ function calibrate(options: {
   })
   const exceedance = EXCEEDANCE * Math.min(1, REFERENCE_STEP_SECONDS / stepSeconds)
   const meanSigma = means.length === 0 ? 1 : MAD_TO_SIGMA * quantileOf(finiteSorted(means.map(Math.abs)), 0.5)
-  const limits = (values: Float64Array, floor: number): Limits => ({
-    rise: tailLimit(values, exceedance, floor),
-    fall:
-      DROP_FACTOR *
-      tailLimit(
-        values.map((value) => -value),
-        exceedance,
-        floor,
-      ),
-  })
+  const limitOf = (values: Float64Array, floor: number): number => tailLimit(values, exceedance, floor)
+  const fallOf = (values: Float64Array, floor: number): number =>
+    DROP_FACTOR *
+    limitOf(
+      values.map((value) => -value),
+      floor,
+    )
+  const meanFloor = MIN_LIMIT_SIGMAS * Math.max(meanSigma, LEAST_MEAN_SIGMA)
   return {
-    sampleLimits: limits(samples, MIN_LIMIT_SIGMAS),
-    meanLimits: limits(means, MIN_LIMIT_SIGMAS * Math.max(meanSigma, LEAST_MEAN_SIGMA)),
+    rise: limitOf(samples, MIN_LIMIT_SIGMAS),
+    fall: fallOf(samples, MIN_LIMIT_SIGMAS),
+    meanRise: limitOf(means, meanFloor),
+    meanFall: fallOf(means, meanFloor),
   }
 }
 
@@ -303,125 +278,133 @@ interface Expected {
   readonly sigma: number
   /** What traffic beyond the training may cost on top. */
   readonly beyond: number
-  /** The followed level that is part of `log`. */
-  readonly level: number
 }
 
-// One closure with few variables, and the rest outside of it: a mesh has a watch for each of thousands of edges.
-function createWatch(baseline: Baseline): Watch {
-  const { season, sampleLimits, meanLimits, stepSeconds, priorSamples } = baseline
-  let lastSeconds: number | null = null
-  let calmSamples = 0
-  let mean = 0
-  let level = 0
-  let tracker: PhaseTracker | null = null
+// A class, for its size: a mesh has one for each of thousands of edges, and closures would take twice as much.
+class LoadAndSeasonWatch implements Watch {
+  private readonly baseline: Baseline
+  private lastSeconds: number | null = null
+  /** Samples that were learnt from. */
+  private calmSamples = 0
+  /** The running mean of the evidence. */
+  private mean = 0
+  /** Log latency of the stream on top of the baseline's, where that has no load cycle. */
+  private level = 0
+  /** Where the stream is in the load cycle of the baseline; null without one. */
+  private phases: PhaseBelief | null = null
 
-  return {
-    judge: (observation) => {
-      const { timestampSeconds, latencyMs } = observation
-      const elapsedSeconds = lastSeconds === null ? stepSeconds : Math.max(0, timestampSeconds - lastSeconds)
-      const base = settled(baseline, observation)
-      if (season !== null && !season.season.byClock) {
-        tracker ??= trackerFrom(baseline, season, timestampSeconds)
-        if (elapsedSeconds > season.season.periodSeconds) tracker.forget()
-      }
-      // What is still unknown of the stream's own level.
-      const unsure = (LEVEL_PRIOR_SIGMA * LEVEL_PRIOR_SIGMA * priorSamples) / (calmSamples + priorSamples)
-      const expected =
-        tracker === null
-          ? { ...base, log: base.log + level, sigma: Math.sqrt(base.sigma ** 2 + unsure), level }
-          : inCycle(base, tracker.expect(timestampSeconds), unsure)
-      const { log, sigma, beyond } = expected
-      const yhatMs = Math.exp(log)
-      const fresh = share(elapsedSeconds, MEAN_SECONDS)
-      /** The deviation at which this sample would bring the running mean to its limit, within what a sample may do. */
-      const narrowed = (limit: number, meanLimit: number, towards: number): number =>
-        fresh > 1e-9 ? clamp((meanLimit - (1 - fresh) * towards) / fresh, NARROWEST * limit, limit) : limit
-      const { lowerMs, upperMs } = bucketOf(yhatMs)
-      const grain = Number.isFinite(upperMs) ? Math.min(0.9, (BUCKET_SHARE * (upperMs - lowerMs)) / yhatMs) : 0
-      const inTraining = Math.max(narrowed(sampleLimits.rise, meanLimits.rise, mean) * sigma, Math.log(1 + grain))
-      // Far beyond the training the band ends where latencies do.
-      const rise = Math.max(inTraining, Math.min(inTraining + beyond, LOG_MAX_LATENCY - log))
-      const fall = Math.max(narrowed(sampleLimits.fall, meanLimits.fall, -mean) * sigma, -Math.log(1 - grain))
-      const judgement = (deviation: number): Judgement => ({
-        yhatMs,
-        yMinMs: Math.exp(log - fall),
-        // A training that holds both 0 and the largest latencies has a scatter beyond all numbers.
-        yMaxMs: Math.max(yhatMs, Math.min(MAX_LATENCY_MS, Math.exp(log + rise))),
-        deviation,
-        driftRatio: Math.exp(expected.level),
-        beyondTraining: beyond > 0,
+  constructor(baseline: Baseline) {
+    this.baseline = baseline
+  }
+
+  judge(observation: Observation): Judgement {
+    const { baseline, lastSeconds, mean } = this
+    const { stepSeconds, rise: riseLimit, fall: fallLimit, meanRise, meanFall } = baseline
+    const { timestampSeconds, latencyMs } = observation
+    const elapsedSeconds = lastSeconds === null ? stepSeconds : Math.max(0, timestampSeconds - lastSeconds)
+    const settled = settledAt(baseline, observation)
+    const { beyond } = settled
+    const { mean: moved, variance, level } = this.movedAt(timestampSeconds, elapsedSeconds)
+    // Samples after which the stream knows its own level better than the prior does, and what is still unknown of it.
+    const priorSamples = priorSamplesOf(baseline)
+    const unsure = (LEVEL_PRIOR_SIGMA * LEVEL_PRIOR_SIGMA * priorSamples) / (this.calmSamples + priorSamples)
+    const log = settled.log + moved
+    const sigma = Math.sqrt(settled.sigma ** 2 + variance + unsure)
+    const yhatMs = Math.exp(log)
+    const fresh = share(elapsedSeconds, MEAN_SECONDS)
+    /** The deviation at which this sample would bring the running mean to its limit, within what a sample may do. */
+    const narrowed = (limit: number, meanLimit: number, towards: number): number =>
+      fresh > 1e-9 ? clamp((meanLimit - (1 - fresh) * towards) / fresh, NARROWEST * limit, limit) : limit
+    const { lowerMs, upperMs } = bucketOf(yhatMs)
+    const grain = Number.isFinite(upperMs) ? Math.min(0.9, (BUCKET_SHARE * (upperMs - lowerMs)) / yhatMs) : 0
+    const inTraining = Math.max(narrowed(riseLimit, meanRise, mean) * sigma, Math.log(1 + grain))
+    // Far beyond the training the band ends where latencies do.
+    const rise = Math.max(inTraining, Math.min(inTraining + beyond, LOG_MAX_LATENCY - log))
+    const fall = Math.max(narrowed(fallLimit, meanFall, -mean) * sigma, -Math.log(1 - grain))
+    const judgement = (deviation: number): Judgement => ({
+      yhatMs,
+      yMinMs: Math.exp(log - fall),
+      // A training that holds both 0 and the largest latencies has a scatter beyond all numbers.
+      yMaxMs: Math.max(yhatMs, Math.min(MAX_LATENCY_MS, Math.exp(log + rise))),
+      deviation,
+      driftRatio: Math.exp(level),
+      beyondTraining: beyond > 0,
+    })
+    if (latencyMs === null) return judgement(0)
+
+    const latencyLog = Math.log(Math.max(latencyMs, baseline.leastLatencyMs))
+    const residual = latencyLog - log
+    const z = (residual > 0 ? Math.max(0, residual - beyond) : residual) / sigma
+    const evidence = mean + fresh * (clamp(z, -BURST * meanFall, BURST * meanRise) - mean)
+    const out = residual >= 0 ? residual / rise : residual / fall
+    const result = judgement(
+      // Inside the band the deviation also tells how far the evidence has come.
+      residual >= 0
+        ? Math.max(out, Math.min(1, evidence / meanRise, 3 * z))
+        : Math.min(out, Math.max(-1, evidence / meanFall, 3 * z)),
+    )
+    if (lastSeconds !== null && timestampSeconds <= lastSeconds) return result // judged, not learnt from
+
+    this.lastSeconds = timestampSeconds
+    this.mean = evidence
+    const { phases } = this
+    const { season } = baseline
+    if (season !== null && phases !== null) driftPhase(phases, season, elapsedSeconds)
+    if (Math.abs(out) > 1) return result
+
+    const lot = Math.min(1, elapsedSeconds / stepSeconds)
+    const levelGain = Math.max(share(elapsedSeconds, LEVEL_SECONDS), lot / (this.calmSamples + priorSamples))
+    const reach = 2 * settled.sigma
+    if (season !== null && phases !== null) {
+      learnPhase(phases, season, {
+        timeSeconds: timestampSeconds,
+        log: latencyLog - settled.log,
+        sigma: baseline.sigma,
+        information: baseline.information * lot,
+        levelGain,
+        reach,
+        levelMax: LEVEL_MAX,
       })
-      if (latencyMs === null) return judgement(0)
+    } else {
+      this.level = clamp(level + levelGain * clamp(residual, -reach, reach), -LEVEL_MAX, LEVEL_MAX)
+    }
+    this.calmSamples += lot
+    return result
+  }
 
-      const latencyLog = Math.log(Math.max(latencyMs, baseline.leastLatencyMs))
-      const residual = latencyLog - log
-      const z = (residual > 0 ? Math.max(0, residual - beyond) : residual) / sigma
-      const evidence = mean + fresh * (clamp(z, -BURST * meanLimits.fall, BURST * meanLimits.rise) - mean)
-      const out = residual >= 0 ? residual / rise : residual / fall
-      const result = judgement(
-        // Inside the band the deviation also tells how far the evidence has come.
-        residual >= 0
-          ? Math.max(out, Math.min(1, evidence / meanLimits.rise, 3 * z))
-          : Math.min(out, Math.max(-1, evidence / meanLimits.fall, 3 * z)),
-      )
-      if (lastSeconds !== null && timestampSeconds <= lastSeconds) return result // judged, not learnt from
-
-      lastSeconds = timestampSeconds
-      mean = evidence
-      const calm = Math.abs(out) <= 1
-      const lot = Math.min(1, elapsedSeconds / stepSeconds)
-      const gain = Math.max(share(elapsedSeconds, LEVEL_SECONDS), lot / (calmSamples + priorSamples))
-      if (tracker !== null) {
-        tracker.advance({
-          timeSeconds: timestampSeconds,
-          elapsedSeconds,
-          calm: calm ? latencyLog - base.log : null,
-          information: baseline.information * lot,
-          levelGain: gain,
-        })
-      } else if (calm) {
-        const reach = 2 * base.sigma
-        level = clamp(level + gain * clamp(residual, -reach, reach), -LEVEL_MAX, LEVEL_MAX)
-      }
-      if (calm) calmSamples += lot
-      return result
-    },
+  /** What the stream's own level and its place in a load cycle add to what is settled. */
+  private movedAt(timestampSeconds: number, elapsedSeconds: number): PhaseExpectation {
+    const { season } = this.baseline
+    if (season === null || season.byClock) return { mean: this.level, variance: 0, level: this.level }
+    const sinceTraining = timestampSeconds - season.endSeconds
+    if (this.phases === null) {
+      const goesOn = sinceTraining > 0 && sinceTraining < season.periodSeconds
+      this.phases = goesOn ? trainingsPhase(season) : anyPhase(season, 0)
+    } else if (elapsedSeconds > season.periodSeconds) {
+      this.phases = anyPhase(season, expectPhase(this.phases, season, timestampSeconds).level)
+    }
+    return expectPhase(this.phases, season, timestampSeconds)
   }
 }
 
-/** Level, traffic and day: all but the load cycle. */
-function settled(baseline: Baseline, { timestampSeconds, requestsPerSecond }: Observation): Omit<Expected, 'level'> {
+function priorSamplesOf({ sigma, information }: Baseline): number {
+  return Math.max(1, (sigma * sigma) / (information * LEVEL_PRIOR_SIGMA * LEVEL_PRIOR_SIGMA))
+}
+
+/** Level, traffic and day: all but the load cycle and the stream's own level. */
+function settledAt(baseline: Baseline, { timestampSeconds, requestsPerSecond }: Observation): Expected {
   const { rate, season } = baseline
   let log = baseline.level
-  let sigma = rate === null ? baseline.sigma : baseline.levelSigma
+  let sigma = rate === null ? baseline.sigma : rate.levelSigma
   let beyond = 0
   if (rate !== null && requestsPerSecond !== null) {
     const logRate = logRateOf(requestsPerSecond)
-    log = expectedLogLatency(rate.curve, logRate)
-    sigma = rate.sigmas === null ? baseline.sigma : rate.sigmas[nearestNode(rate.curve, logRate)]!
-    beyond = beyondTraining(rate.curve, logRate)
+    log = expectedLogLatency(rate, logRate)
+    sigma = scatterAt(rate, logRate)
+    beyond = beyondTraining(rate, logRate)
   }
-  if (season?.season.byClock === true) log += profileAt(season.season, timestampSeconds)
+  if (season?.byClock === true) log += profileAt(season, timestampSeconds)
   return { log, sigma, beyond }
-}
-
-function trackerFrom(
-  { sigma, endSeconds }: Baseline,
-  { season, sigmas }: NonNullable<Baseline['season']>,
-  timestampSeconds: number,
-): PhaseTracker {
-  const sinceTraining = timestampSeconds - endSeconds
-  return trackPhase(
-    season,
-    { local: sigmas ?? new Float64Array(season.profile.length).fill(sigma), overall: sigma },
-    { continuesTraining: sinceTraining > 0 && sinceTraining < season.periodSeconds, levelMax: LEVEL_MAX },
-  )
-}
-
-function inCycle(base: Omit<Expected, 'level'>, phases: PhaseExpectation, unsure: number): Expected {
-  const { mean, level, variance, sigma } = phases
-  return { ...base, log: base.log + mean, sigma: Math.sqrt(sigma ** 2 + variance + unsure), level }
 }
 
 /** The daily profile at a time, on the line between the middles of its phases. */
@@ -429,6 +412,6 @@ function profileAt(season: Season, timestampSeconds: number): number {
   const phases = season.profile.length
   const phase = (phaseAt(season, timestampSeconds) - 0.5 + phases) % phases
   const before = Math.floor(phase)
-  const at = season.profile[before]!
-  return at + (phase - before) * (season.profile[(before + 1) % phases]! - at)
+  const at = seasonIn(season, before)
+  return at + (phase - before) * (seasonIn(season, (before + 1) % phases) - at)
 }

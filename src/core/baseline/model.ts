@@ -50,7 +50,7 @@ export interface Fitted {
 
 /** Judges one stream, sample by sample in time order. What it remembers of it is bounded in size and in effect. */
 export interface Watch {
-  readonly judge: (observation: Observation) => Judgement
+  judge(observation: Observation): Judgement
 }
 
 export interface Observation {

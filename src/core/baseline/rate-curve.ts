@@ -2,6 +2,8 @@ import { clamp } from './robust-error.js'
 
 /** Log rates closer than this (10 %) share a bin, */
 const BIN_WIDTH = 0.1
+/** or closer than this share of the range, */
+const MAX_BINS = 16
 /** and a bin holds at least so many samples. */
 const MIN_IN_BIN = 12
 
@@ -16,18 +18,24 @@ const MIN_REQUESTS_PER_SECOND = 1e-3
 
 /**
  * Expected log latency over log request rate: linear between nodes, never falling with traffic, since more requests do not
- * make a queue shorter. Node arrays are of one length, at least 1, rising.
+ * make a queue shorter.
  */
 export interface RateCurve {
-  readonly logRates: readonly number[]
-  readonly logLatencies: readonly number[]
+  /**
+   * For each node its log rate, its log latency and the standard deviation of a sample around it, in turn: one array, since a
+   * mesh keeps thousands of curves. At least one node; rates and latencies rise.
+   */
+  readonly nodes: Float32Array
   /** The busiest sample of the training. */
   readonly busiestLogRate: number
   /** What traffic beyond the last node may cost at most, log latency per log rate: twice the slope of the last doubling, at least 1. */
   readonly steepness: number
 }
 
+const PARTS = 3
+
 export interface Fit {
+  /** Its scatter is still to be found: 0. */
   readonly curve: RateCurve
   /** Log latency minus what the other blocks of the recording predict for it; NaN where they say nothing. */
   readonly residuals: Float64Array
@@ -51,21 +59,28 @@ export function fitRateCurve(samples: {
   const blockOf = (i: number): number => Math.floor((timesSeconds[i]! - startSeconds) / blockSeconds)
   const without = (block: number): readonly number[] => byRate.filter((i) => blockOf(i) !== block)
   const busiestLogRate = logRates[byRate[n - 1]!]!
+  const width = Math.max(BIN_WIDTH, (busiestLogRate - logRates[byRate[0]!]!) / MAX_BINS)
   const residuals = new Float64Array(n)
   for (let block = 0, i = 0; block < FOLDS; block++) {
-    const nodes = poolBins(without(block), logLatencies, logRates)
+    const nodes = poolBins(without(block), { logLatencies, logRates, width })
     for (; i < n && blockOf(i) === block; i++) {
-      residuals[i] =
-        nodes.logRates.length === 0 ? NaN : logLatencies[i]! - interpolate(nodes, logRates[i]!, busiestLogRate)
+      residuals[i] = nodes.length === 0 ? NaN : logLatencies[i]! - interpolate(nodes, logRates[i]!, busiestLogRate)
     }
   }
-  const nodes = poolBins(byRate, logLatencies, logRates)
-  return { curve: { ...nodes, busiestLogRate, steepness: steepnessOf(nodes) }, residuals }
+  const nodes = poolBins(byRate, { logLatencies, logRates, width })
+  return { curve: { nodes: Float32Array.from(nodes), busiestLogRate, steepness: steepnessOf(nodes) }, residuals }
 }
 
-type Nodes = Pick<RateCurve, 'logRates' | 'logLatencies'>
+type Nodes = ArrayLike<number>
 
-function poolBins(order: readonly number[], logLatencies: ArrayLike<number>, logRates: ArrayLike<number>): Nodes {
+function poolBins(
+  order: readonly number[],
+  {
+    logLatencies,
+    logRates,
+    width,
+  }: { readonly logLatencies: ArrayLike<number>; readonly logRates: ArrayLike<number>; readonly width: number },
+): Nodes {
   interface Bin {
     readonly fromLogRate: number
     latencySum: number
@@ -86,7 +101,7 @@ function poolBins(order: readonly number[], logLatencies: ArrayLike<number>, log
   let bin: Bin | undefined
   for (const i of order) {
     const logRate = logRates[i]!
-    if (bin !== undefined && bin.count >= MIN_IN_BIN && logRate - bin.fromLogRate > BIN_WIDTH) {
+    if (bin !== undefined && bin.count >= MIN_IN_BIN && logRate - bin.fromLogRate > width) {
       push(bin)
       bin = undefined
     }
@@ -96,60 +111,82 @@ function poolBins(order: readonly number[], logLatencies: ArrayLike<number>, log
     bin.count++
   }
   if (bin !== undefined) push(bin)
-  return {
-    logRates: pooled.map(({ rateSum, count }) => rateSum / count),
-    logLatencies: pooled.map(({ latencySum, count }) => latencySum / count),
-  }
+  return pooled.flatMap(({ rateSum, latencySum, count }) => [rateSum / count, latencySum / count, 0])
 }
 
-function steepnessOf({ logRates, logLatencies }: Nodes): number {
-  const last = logRates.length - 1
+function rateOf(nodes: Nodes, node: number): number {
+  return nodes[PARTS * node]!
+}
+
+function latencyOf(nodes: Nodes, node: number): number {
+  return nodes[PARTS * node + 1]!
+}
+
+function lastOf(nodes: Nodes): number {
+  return nodes.length / PARTS - 1
+}
+
+function slope(nodes: Nodes, from: number, to: number): number {
+  return (latencyOf(nodes, to) - latencyOf(nodes, from)) / Math.max(1e-6, rateOf(nodes, to) - rateOf(nodes, from))
+}
+
+function steepnessOf(nodes: Nodes): number {
+  const last = lastOf(nodes)
   let from = last
-  while (from > 0 && logRates[last]! - logRates[from]! < Math.LN2) from--
-  return last > 0
-    ? Math.max(1, (2 * (logLatencies[last]! - logLatencies[from]!)) / (logRates[last]! - logRates[from]!))
-    : 1
+  while (from > 0 && rateOf(nodes, last) - rateOf(nodes, from) < Math.LN2) from--
+  return last > 0 ? Math.max(1, 2 * slope(nodes, from, last)) : 1
 }
 
 /** Expected log latency. Flat below the first node; beyond the last one its slope goes on up to the busiest sample. */
-export function expectedLogLatency(curve: RateCurve, logRate: number): number {
-  return interpolate(curve, logRate, curve.busiestLogRate)
+export function expectedLogLatency({ nodes, busiestLogRate }: RateCurve, logRate: number): number {
+  return interpolate(nodes, logRate, busiestLogRate)
 }
 
-function interpolate({ logRates, logLatencies }: Nodes, logRate: number, busiestLogRate: number): number {
-  const last = logRates.length - 1
-  if (logRate <= logRates[0]!) return logLatencies[0]!
-  if (logRate >= logRates[last]!) {
-    if (last === 0) return logLatencies[0]!
-    const run = Math.max(1e-6, logRates[last]! - logRates[last - 1]!)
-    const slope = clamp((logLatencies[last]! - logLatencies[last - 1]!) / run, 0, MAX_SLOPE)
-    return (
-      logLatencies[last]! + slope * (Math.min(logRate, Math.max(busiestLogRate, logRates[last]!)) - logRates[last]!)
-    )
+function interpolate(nodes: Nodes, logRate: number, busiestLogRate: number): number {
+  const last = lastOf(nodes)
+  const lastRate = rateOf(nodes, last)
+  if (logRate <= rateOf(nodes, 0)) return latencyOf(nodes, 0)
+  if (logRate >= lastRate) {
+    if (last === 0) return latencyOf(nodes, 0)
+    const beyond = Math.min(logRate, Math.max(busiestLogRate, lastRate)) - lastRate
+    return latencyOf(nodes, last) + clamp(slope(nodes, last - 1, last), 0, MAX_SLOPE) * beyond
   }
-  const below = nodeBelow(logRates, logRate)
-  const share = (logRate - logRates[below]!) / (logRates[below + 1]! - logRates[below]!)
-  return logLatencies[below]! + share * (logLatencies[below + 1]! - logLatencies[below]!)
+  const below = nodeBelow(nodes, logRate)
+  return latencyOf(nodes, below) + slope(nodes, below, below + 1) * (logRate - rateOf(nodes, below))
 }
 
 /** The extra log latency that traffic beyond the training may cost: 0 within what the training saw. */
-export function beyondTraining({ logRates, steepness }: RateCurve, logRate: number): number {
-  return steepness * Math.max(0, logRate - logRates.at(-1)!)
+export function beyondTraining({ nodes, steepness }: RateCurve, logRate: number): number {
+  return steepness * Math.max(0, logRate - rateOf(nodes, lastOf(nodes)))
+}
+
+export function nodesOf({ nodes }: RateCurve): number {
+  return nodes.length / PARTS
 }
 
 /** Index of the node closest to a log rate. */
-export function nearestNode({ logRates }: RateCurve, logRate: number): number {
-  if (logRates.length < 2) return 0
-  const below = nodeBelow(logRates, logRate)
-  return logRate - logRates[below]! < logRates[below + 1]! - logRate ? below : below + 1
+export function nearestNode({ nodes }: RateCurve, logRate: number): number {
+  if (nodes.length === PARTS) return 0
+  const below = nodeBelow(nodes, logRate)
+  return logRate - rateOf(nodes, below) < rateOf(nodes, below + 1) - logRate ? below : below + 1
 }
 
-function nodeBelow(rising: readonly number[], value: number): number {
+/** Standard deviation of a sample around the curve. */
+export function scatterAt(curve: RateCurve, logRate: number): number {
+  return curve.nodes[PARTS * nearestNode(curve, logRate) + 2]!
+}
+
+/** @param sigmas - one for each node */
+export function withScatter(curve: RateCurve, sigmas: readonly number[]): RateCurve {
+  return { ...curve, nodes: curve.nodes.map((part, i) => (i % PARTS === 2 ? sigmas[(i - 2) / PARTS]! : part)) }
+}
+
+function nodeBelow(nodes: Nodes, logRate: number): number {
   let low = 0
-  let high = rising.length - 1
+  let high = lastOf(nodes)
   while (high - low > 1) {
     const middle = (low + high) >> 1
-    if (rising[middle]! <= value) low = middle
+    if (rateOf(nodes, middle) <= logRate) low = middle
     else high = middle
   }
   return low

@@ -7,11 +7,12 @@ export const MIN_GAIN = 0.9
 
 /** A recording of this much of a day shows the day. */
 const DAY_SEEN = 0.9
-const DAY_PHASES = 288 // five minutes each
-const DAY_SMOOTHING = [12, 24, 36]
+const DAY_PHASES = 96 // a quarter of an hour each
+const DAY_SMOOTHING = [4, 8, 12]
 const DAY_HOLDOUT_SECONDS = 3_600
 
-const MAX_CYCLE_PHASES = 96
+/** More do not find more, and take longer. */
+const MAX_CYCLE_PHASES = 56
 const MIN_CYCLE_PHASES = 8
 const CYCLE_SMOOTHING = [0, 1, 2, 4]
 
@@ -32,10 +33,13 @@ const MIN_PREDICTED = 0.3
 export interface Season {
   readonly periodSeconds: number
   readonly originSeconds: number
+  /** When the recording ended that it was found in. */
+  readonly endSeconds: number
   /** True for the day: its phase is the time of day. False for a load cycle, whose phase has to be found in the stream. */
   readonly byClock: boolean
-  /** Expected log latency on top of the rest of the baseline, one per phase. */
-  readonly profile: Float64Array
+  /** Expected log latency on top of the rest of the baseline, one per phase, in `unit`s: a mesh keeps thousands of profiles. */
+  readonly profile: Int16Array
+  readonly unit: number
 }
 
 export interface SeasonFit {
@@ -103,8 +107,9 @@ export function findSeason(timesSeconds: Float64Array, residuals: Float64Array, 
         season: {
           periodSeconds: candidate.periodSeconds,
           originSeconds: timesSeconds[0]!,
+          endSeconds: timesSeconds[n - 1]!,
           byClock: candidate.byClock,
-          profile,
+          ...inUnits(profile),
         },
         residuals: left,
         error,
@@ -119,6 +124,18 @@ export function phaseAt({ periodSeconds, originSeconds, profile }: Season, timeS
   const phases = profile.length
   const phase = (((timeSeconds - originSeconds) / periodSeconds) * phases) % phases
   return phase < 0 ? phase + phases : phase
+}
+
+/** What the season adds to the expected log latency in a phase. */
+export function seasonIn({ profile, unit }: Season, phase: number): number {
+  return unit * profile[phase]!
+}
+
+/** The unit is a 65,536th of the range, or less. */
+function inUnits(profile: Float64Array): Pick<Season, 'profile' | 'unit'> {
+  const largest = profile.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+  const unit = largest / 0x7fff || 1
+  return { profile: Int16Array.from(profile, (value) => Math.round(value / unit)), unit }
 }
 
 function clippedTo(values: Float64Array, low: number, high: number): Float64Array {

@@ -33,11 +33,14 @@ export const staticMad: Model = createModel({
 function constantBand({ yhatMs, halfWidthMs }: { readonly yhatMs: number; readonly halfWidthMs: number }): Fitted {
   const width = Math.max(halfWidthMs, MIN_RELATIVE_HALF_WIDTH * yhatMs)
   const expectation: Expectation = { yhatMs, yMinMs: Math.max(0, yhatMs - width), yMaxMs: yhatMs + width }
+  const { yMinMs, yMaxMs } = expectation
   return {
     summary: `${yhatMs.toPrecision(4)} ms +- ${width.toPrecision(3)} ms`,
     watch: () => ({
       judge: ({ latencyMs }) => ({
-        ...expectation,
+        yhatMs,
+        yMinMs,
+        yMaxMs,
         deviation: deviationIn(expectation, latencyMs),
         driftRatio: null,
         beyondTraining: false,
