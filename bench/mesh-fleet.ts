@@ -65,13 +65,25 @@ export const SHAPES = {
       requestsPerSecond: null,
     }),
   },
+  /** The same of a latency that rises with traffic, too: the largest baseline there is. */
+  rateAndCycle: {
+    samples: 720,
+    stepSeconds: 15,
+    at: (t: number) => {
+      const requestsPerSecond = trafficAt(t)
+      return {
+        latencyMs: (1 + requestsPerSecond) * Math.exp(0.3 * Math.sin((2 * Math.PI * t) / 1_200)),
+        requestsPerSecond,
+      }
+    },
+  },
   /** Two days, a sample a minute. */
   day: {
     samples: 2_880,
     stepSeconds: 60,
     at: (t: number) => ({ latencyMs: 100 * daily(t), requestsPerSecond: null }),
   },
-  /** The same of a latency that rises with traffic, too: the largest baseline there is. */
+  /** The same of a latency that rises with traffic, too. */
   rateAndDay: {
     samples: 2_880,
     stepSeconds: 60,

@@ -1,6 +1,6 @@
 /*
- * What watching a whole mesh costs, in parts that are measured one after the other, each in a process of its own. Prints one JSON
- * object for each part.
+ * What watching a whole mesh costs, in parts that are measured one after the other, each in a process of its own, which collects
+ * its garbage as the image does. Prints one JSON object for each part.
  *
  *   npm run bench:mesh                 all of them, about a quarter of an hour
  *   npm run bench:mesh poll rules      these
@@ -27,7 +27,9 @@ if (unknown.length > 0) {
 }
 for (const part of named.length > 0 ? named : Object.keys(PARTS)) {
   const script = fileURLToPath(new URL(`mesh-${part}.js`, import.meta.url))
-  const child = spawn(process.execPath, ['--expose-gc', script], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, ['--expose-gc', '--single-threaded-gc', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   const chunks: Buffer[] = []
   child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk))
   const [code] = (await once(child, 'close')) as [number | null]

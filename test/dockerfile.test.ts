@@ -167,6 +167,7 @@ test('Dockerfile: the program that starts is the one that package.json names', (
   const { bin } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { bin: { meshfever: string } }
   assert.deepEqual(execForm(last(dockerfile.stages.at(-1)!, 'ENTRYPOINT')), [
     '/usr/local/bin/node',
+    '--single-threaded-gc',
     `/app/${bin.meshfever}`,
   ])
 })

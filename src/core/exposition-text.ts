@@ -34,12 +34,16 @@ export function edgeLabels({ source, destination }: Pair): string {
 /** Written byte by byte: strings put together from pieces would be most of what a poll leaves to the garbage collector. */
 export function createEdgeText(quantiles: readonly number[]): EdgeText {
   const texts = Object.fromEntries(FAMILIES.map((key) => [key, createText(METRICS[key].name)])) as Record<Family, Text>
+  let room = new Uint8Array(2 ** 10)
   const end = encoder.encode('} ')
   const labelled = quantiles.map((quantile) => ({ quantile, end: encoder.encode(`,quantile="${quantile}"} `) }))
   const verdicts = VERDICTS.map((verdict) => ({ verdict, end: encoder.encode(`,verdict="${verdict}"} `) }))
   return {
     add: (edge, evaluation, anomalies) => {
-      const labels = encoder.encode(edgeLabels(edge))
+      const labelText = edgeLabels(edge)
+      // No character of a string takes more than three bytes.
+      if (3 * labelText.length > room.length) room = new Uint8Array(6 * labelText.length)
+      const labels = room.subarray(0, encoder.encodeInto(labelText, room).written)
       const values = pairValues(evaluation)
       for (const key of PAIR_GAUGES) {
         const value = values[key]

@@ -140,8 +140,8 @@ export function readPair(pair: PairSeries, warnings: number, expected: Expected)
   const { latencies, newestSeconds: newest } = pair
   const evaluatedSeconds = latencies[0]?.evaluatedSeconds
   if (evaluatedSeconds === undefined) return missing('empty', 'Prometheus has no such series')
-  if (latencies.some(({ latencyMs }) => latencyMs === undefined)) {
-    return missing('histogram', 'the answer is a native histogram, not a number')
+  for (const { latencyMs } of latencies) {
+    if (latencyMs === undefined) return missing('histogram', 'the answer is a native histogram, not a number')
   }
   const behindSeconds = (expected.lastTimestampSeconds ?? -Infinity) - evaluatedSeconds
   if (behindSeconds >= 0 && behindSeconds < CLOCK_SET_BACK_SECONDS) {
@@ -161,12 +161,15 @@ export function readPair(pair: PairSeries, warnings: number, expected: Expected)
   const scored: QuantileLatency[] = []
   let trouble: Reading | undefined
   for (const quantile of expected.quantiles) {
-    const found = latencies.filter(
-      (latency) => latency.quantile === quantile || (latency.quantile === null && expected.quantiles.length === 1),
-    )
-    if (found.length > 1) return missing('multi', `${found.length} series where one was expected`)
-    const latencyMs = found[0]?.latencyMs
-    if (latencyMs === undefined || Number.isNaN(latencyMs)) continue
+    let found = 0
+    let latencyMs = NaN
+    for (const latency of latencies) {
+      if (latency.quantile !== quantile && !(latency.quantile === null && expected.quantiles.length === 1)) continue
+      found++
+      latencyMs = latency.latencyMs ?? NaN
+    }
+    if (found > 1) return missing('multi', `${found} series where one was expected`)
+    if (Number.isNaN(latencyMs)) continue
     if (latencyMs >= 0 && latencyMs <= MAX_LATENCY_MS) scored.push({ quantile, latencyMs })
     else if (Number.isFinite(latencyMs)) trouble ??= missing('out_of_domain', `latency is ${latencyMs} ms`)
     else trouble ??= missing('nonfinite', `latency is ${latencyMs}`)

@@ -1,6 +1,6 @@
 import { deviationIn, type Expectation, type Judgement, type Watch } from './baseline/model.js'
 import { HIGHEST_BUCKET_MS } from './istio-buckets.js'
-import type { Reading } from './reading.js'
+import type { QuantileLatency, Reading } from './reading.js'
 
 /** What a poll says of a pair; exactly one holds. */
 export const VERDICTS = ['ok', 'anomalous', 'low_traffic', 'no_data', 'warming'] as const
@@ -66,22 +66,15 @@ export interface QuantileWatch {
 export function score(watches: Watches | null, reading: Reading, rules: ScoringRules): Evaluation {
   const { requestsPerSecond } = reading.kind === 'sample' ? reading.sample : reading
   const lowTraffic = requestsPerSecond !== null && requestsPerSecond < rules.minRequestsPerSecond
-  const nothing = (verdict: Verdict, quantiles: readonly ScoredQuantile[]): Evaluation => ({
-    verdict,
-    timestampSeconds: null,
-    requestsPerSecond,
-    quantiles,
-    anomalyCount: null,
-  })
-  if (watches === null) return nothing('warming', [])
+  if (watches === null) return unjudged('warming', requestsPerSecond, [])
   const { timestampSeconds } = reading.kind === 'sample' ? reading.sample : reading
-  if (timestampSeconds === null) return nothing(lowTraffic ? 'low_traffic' : 'no_data', [])
+  if (timestampSeconds === null) return unjudged(lowTraffic ? 'low_traffic' : 'no_data', requestsPerSecond, [])
 
-  const latencies = reading.kind === 'sample' ? reading.sample.latencies : []
+  const latencies = reading.kind === 'sample' ? reading.sample.latencies : NO_LATENCIES
   const quantiles: ScoredQuantile[] = []
   let anomalyCount = 0
   for (const { quantile, watch } of watches) {
-    const yMs = latencies.find((candidate) => candidate.quantile === quantile)?.latencyMs ?? null
+    const yMs = latencyOf(latencies, quantile)
     // A latency that means nothing must not be learnt from either.
     const latencyMs = lowTraffic ? null : yMs
     const judgement = watch.judge({ timestampSeconds, latencyMs, requestsPerSecond })
@@ -89,7 +82,7 @@ export function score(watches: Watches | null, reading: Reading, rules: ScoringR
     quantiles.push(scored)
     if (scored.anomalous === true) anomalyCount++
   }
-  if (reading.kind === 'missing') return nothing(lowTraffic ? 'low_traffic' : 'no_data', quantiles)
+  if (reading.kind === 'missing') return unjudged(lowTraffic ? 'low_traffic' : 'no_data', requestsPerSecond, quantiles)
   if (lowTraffic) return { verdict: 'low_traffic', timestampSeconds, requestsPerSecond, quantiles, anomalyCount: null }
   return {
     verdict: anomalyCount > 0 ? 'anomalous' : 'ok',
@@ -98,6 +91,21 @@ export function score(watches: Watches | null, reading: Reading, rules: ScoringR
     quantiles,
     anomalyCount,
   }
+}
+
+const NO_LATENCIES: readonly QuantileLatency[] = []
+
+function latencyOf(latencies: readonly QuantileLatency[], quantile: number): number | null {
+  for (const candidate of latencies) if (candidate.quantile === quantile) return candidate.latencyMs
+  return null
+}
+
+function unjudged(
+  verdict: Verdict,
+  requestsPerSecond: number | null,
+  quantiles: readonly ScoredQuantile[],
+): Evaluation {
+  return { verdict, timestampSeconds: null, requestsPerSecond, quantiles, anomalyCount: null }
 }
 
 // Written out, not spread: this is the inner loop of a replay, and spreading made it three times as slow.

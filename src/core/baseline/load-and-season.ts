@@ -312,37 +312,30 @@ class LoadAndSeasonWatch implements Watch {
     const sigma = Math.sqrt(settled.sigma ** 2 + variance + unsure)
     const yhatMs = Math.exp(log)
     const fresh = share(elapsedSeconds, MEAN_SECONDS)
-    /** The deviation at which this sample would bring the running mean to its limit, within what a sample may do. */
-    const narrowed = (limit: number, meanLimit: number, towards: number): number =>
-      fresh > 1e-9 ? clamp((meanLimit - (1 - fresh) * towards) / fresh, NARROWEST * limit, limit) : limit
     const { lowerMs, upperMs } = bucketOf(yhatMs)
     const grain = Number.isFinite(upperMs) ? Math.min(0.9, (BUCKET_SHARE * (upperMs - lowerMs)) / yhatMs) : 0
-    const inTraining = Math.max(narrowed(riseLimit, meanRise, mean) * sigma, Math.log(1 + grain))
+    const inTraining = Math.max(narrowed(riseLimit, meanRise, { mean, fresh }) * sigma, Math.log(1 + grain))
     // Far beyond the training the band ends where latencies do.
     const rise = Math.max(inTraining, Math.min(inTraining + beyond, LOG_MAX_LATENCY - log))
-    const fall = Math.max(narrowed(fallLimit, meanFall, -mean) * sigma, -Math.log(1 - grain))
-    const judgement = (deviation: number): Judgement => ({
-      yhatMs,
-      yMinMs: Math.exp(log - fall),
-      // A training that holds both 0 and the largest latencies has a scatter beyond all numbers.
-      yMaxMs: Math.max(yhatMs, Math.min(MAX_LATENCY_MS, Math.exp(log + rise))),
-      deviation,
-      driftRatio: Math.exp(level),
-      beyondTraining: beyond > 0,
-    })
-    if (latencyMs === null) return judgement(0)
+    const fall = Math.max(narrowed(fallLimit, meanFall, { mean: -mean, fresh }) * sigma, -Math.log(1 - grain))
+    const yMinMs = Math.exp(log - fall)
+    // A training that holds both 0 and the largest latencies has a scatter beyond all numbers.
+    const yMaxMs = Math.max(yhatMs, Math.min(MAX_LATENCY_MS, Math.exp(log + rise)))
+    const driftRatio = Math.exp(level)
+    const beyondTraining = beyond > 0
+    if (latencyMs === null) return { yhatMs, yMinMs, yMaxMs, deviation: 0, driftRatio, beyondTraining }
 
     const latencyLog = Math.log(Math.max(latencyMs, baseline.leastLatencyMs))
     const residual = latencyLog - log
     const z = (residual > 0 ? Math.max(0, residual - beyond) : residual) / sigma
     const evidence = mean + fresh * (clamp(z, -BURST * meanFall, BURST * meanRise) - mean)
     const out = residual >= 0 ? residual / rise : residual / fall
-    const result = judgement(
-      // Inside the band the deviation also tells how far the evidence has come.
+    // Inside the band the deviation also tells how far the evidence has come.
+    const deviation =
       residual >= 0
         ? Math.max(out, Math.min(1, evidence / meanRise, 3 * z))
-        : Math.min(out, Math.max(-1, evidence / meanFall, 3 * z)),
-    )
+        : Math.min(out, Math.max(-1, evidence / meanFall, 3 * z))
+    const result: Judgement = { yhatMs, yMinMs, yMaxMs, deviation, driftRatio, beyondTraining }
     if (lastSeconds !== null && timestampSeconds <= lastSeconds) return result // judged, not learnt from
 
     this.lastSeconds = timestampSeconds
@@ -385,6 +378,15 @@ class LoadAndSeasonWatch implements Watch {
     }
     return expectPhase(this.phases, season, timestampSeconds)
   }
+}
+
+/** The deviation at which a sample would bring the running mean to its limit, within what a sample may do. */
+function narrowed(
+  limit: number,
+  meanLimit: number,
+  { mean, fresh }: { readonly mean: number; readonly fresh: number },
+): number {
+  return fresh > 1e-9 ? clamp((meanLimit - (1 - fresh) * mean) / fresh, NARROWEST * limit, limit) : limit
 }
 
 function priorSamplesOf({ sigma, information }: Baseline): number {
