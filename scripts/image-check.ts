@@ -455,7 +455,7 @@ async function checkImage(program: string): Promise<void> {
     { User, Entrypoint, WorkingDir, ports: Object.keys(ExposedPorts).sort() },
     {
       User: '65532:65532',
-      Entrypoint: ['/usr/local/bin/node', '/app/dist/src/main.js'],
+      Entrypoint: ['/usr/local/bin/node', '--single-threaded-gc', '/app/dist/src/main.js'],
       WorkingDir: '/app',
       ports: ['8080/tcp', '8083/tcp'],
     },
