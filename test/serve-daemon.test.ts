@@ -108,6 +108,11 @@ test('daemon server: polls are counted by outcome, every outcome from the start'
   assert.equal(after.get('meshfever_last_success_timestamp_seconds'), 1_700_000_015, 'warnings are a success')
   assert.equal(after.get('meshfever_build_info{version="0.0.0",node_version="v20.19.0",command="monitor"}'), 1)
   assert.ok(after.has('process_resident_memory_bytes'))
+  // Its distribution would be half a second of an event loop that is idle.
+  assert.deepEqual(
+    [...after.keys()].filter((name) => name.startsWith('nodejs_eventloop_lag')),
+    ['nodejs_eventloop_lag_seconds'],
+  )
 })
 
 test('daemon server: without a success there is no time of the last one', async (t) => {
