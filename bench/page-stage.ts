@@ -116,7 +116,7 @@ async function setUp(folder: string, children: Child[]): Promise<Omit<Stage, 'st
     'json',
   ]
   // What starts beside it slows a small machine down by more than a recording of half a minute has seen.
-  const leniently = ['--min-deviation-ms', '15']
+  const leniently = ['--min-deviation-ms', '40']
   const monitors = recordings.map((file, i) =>
     meshfever(['monitor', ...(services[i] ?? []), '--training-data-file', file, ...window, ...leniently, ...serve]),
   )
